@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <stdexcept>
+#include <utility>
+
+#include "vlm/error.h"
+
+namespace vlm {
+
+/// Thrown inside the engine only, for failures that unwind many calls (a broken checkpoint, a
+/// failed allocation); caught at the library's border, where it becomes a Result again.
+class Failure : public std::exception {
+ public:
+  explicit Failure(Error error) : error_(std::move(error)) {}
+  Failure(ErrorKind kind, std::string message) : error_{kind, std::move(message), {}} {}
+  const char* what() const noexcept override { return error_.message.c_str(); }
+  const Error& error() const { return error_; }
+
+ private:
+  Error error_;
+};
+
+}  // namespace vlm

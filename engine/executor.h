@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <stop_token>
+#include <vector>
+
+#include "loader/checkpoint.h"
+#include "preprocess/image.h"
+#include "scheduler/step_plan.h"
+#include "vlm/engine.h"
+
+namespace vlm {
+
+/// Sizes of the executor's fixed tensors, decided once.
+struct ExecutorLimits {
+  int64_t max_rows = 0;     ///< sequences (beams counted each) in one step
+  int64_t cache_slots = 0;  ///< tokens in the cache, over all sequences
+};
+
+/// Runs the model's stages for whatever a plan says; knows nothing of requests. Thread-bound (the
+/// engine thread), but for the constant getters. Failures are thrown as Failure; a failed call
+/// leaves no trace in the cache but in the slots that its plan named.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  virtual const ModelInfo& info() const = 0;
+  virtual const ExecutorLimits& limits() const = 0;
+
+  /// Tower and projector over the pictures of several requests at once; result i belongs to
+  /// batch[i]. Where trace_paths[i] is not empty, pixel_values, vision_features and image_embeds
+  /// are kept for that trace.
+  virtual std::vector<std::shared_ptr<const ImageEmbeds>> encode(
+      const std::vector<const PixelTensor*>& batch,
+      const std::vector<std::string>& trace_paths) = 0;
+
+  /// One step.
+  virtual StepResult run(const StepPlan& plan) = 0;
+
+  /// Writes what was kept for `trace_path`, with the generated ids, as safetensors; forgets it in
+  /// any case.
+  virtual Status write_trace(const std::string& trace_path,
+                             const std::vector<int64_t>& token_ids) = 0;
+};
+
+/// Loads the weights onto the device that `spec` names. Throws Failure.
+std::unique_ptr<Executor> make_executor(const ModelSpec& spec,
+                                        std::shared_ptr<const Checkpoint> checkpoint,
+                                        const LoadProgress& progress, std::stop_token stop);
+
+}  // namespace vlm

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace vlm {
+
+/// A picture as a viewer sees it: upright, square pixels, 8-bit full-range sRGB.
+struct Frame {
+  int width = 0;             ///< pixels, > 0
+  int height = 0;            ///< pixels, > 0
+  std::vector<uint8_t> rgb;  ///< width · height · 3 bytes, rows top to bottom, no padding
+};
+
+enum class DType { kAuto, kFloat32, kBFloat16, kFloat16 };
+enum class Quantization { kNone, kInt8, kInt4 };
+enum class AspectRatio { kAuto, kCrop, kPad, kAnyres };
+enum class EarlyStopping { kFalse, kTrue, kNever };
+
+/// Which model, and how it is held. Two equal specs opened in one process share one engine.
+struct ModelSpec {
+  std::string model;         ///< checkpoint directory
+  std::string vision_tower;  ///< directory of the tower, for checkpoints that hold none; else empty
+  std::string
+      model_base;  ///< directory of the base model, for projector-only or LoRA ones; else empty
+  std::string device = "auto";  ///< auto, cpu, cuda, cuda:N
+  DType dtype = DType::kAuto;   ///< auto: the checkpoint's on a GPU; on a CPU bfloat16 where it has
+                                ///< it, else float32
+  Quantization quantization = Quantization::kNone;
+
+  bool operator==(const ModelSpec&) const = default;
+};
+
+/// One turn of a conversation. `<image>` in a user's text marks where a picture goes.
+struct Turn {
+  enum class Role { kUser, kAssistant };
+  Role role = Role::kUser;
+  std::string text;
+};
+
+/// What is asked. Where no text holds `<image>`, the pictures go in front of the first user text as
+/// the format has it; otherwise there must be exactly one `<image>` for each picture.
+struct Prompt {
+  std::string format = "auto";  ///< auto, hf, raw, vicuna_v1, llava_v0, … (`prompt_formats()`)
+  std::optional<std::string> system;  ///< replaces the template's system text
+  std::vector<Turn> turns;            ///< oldest first; the last is the user's
+};
+
+/// Generation options. Only what is set overrides the checkpoint's generation_config.json; where
+/// neither says, the default in brackets holds.
+struct Options {
+  std::optional<int> max_new_tokens;            ///< [128] ≥ 1; clipped to what the context leaves
+  std::optional<int> min_new_tokens;            ///< [0] no EOS before
+  std::optional<double> temperature;            ///< [0] 0 is greedy; > 0 samples
+  std::optional<int> top_k;                     ///< [0] 0 is off
+  std::optional<double> top_p;                  ///< [1] (0, 1]; 1 is off
+  std::optional<double> min_p;                  ///< [0] [0, 1]; 0 is off
+  std::optional<double> repetition_penalty;     ///< [1] > 0; 1 is off
+  std::optional<int> no_repeat_ngram_size;      ///< [0] 0 is off
+  std::optional<int> num_beams;                 ///< [1] ≥ 1
+  std::optional<double> length_penalty;         ///< [1]
+  std::optional<EarlyStopping> early_stopping;  ///< [false]
+  std::optional<uint64_t> seed;                 ///< [random] same seed and sequence, same text
+  std::vector<std::string>
+      stop;  ///< generation ends when the text ends in one; it stays in the text
+  AspectRatio image_aspect_ratio = AspectRatio::kAuto;
+
+  bool operator==(const Options&) const = default;
+};
+
+enum class FinishReason { kStop, kLength, kStopString, kRepetition, kCancelled };
+
+/// The word used in messages, metadata and JSON: stop, length, stop_string, repetition, cancelled.
+const char* finish_reason_name(FinishReason reason);
+
+/// Where the time of one request went, in milliseconds.
+struct Timing {
+  double wait_ms = 0;     ///< submit to the first work on it
+  double vision_ms = 0;   ///< tower and projector of its pictures
+  double prefill_ms = 0;  ///< prompt up to the first token's logits
+  double decode_ms = 0;   ///< first token to the last
+  double total_ms = 0;    ///< submit to the result
+};
+
+/// The answer to one request.
+struct Description {
+  std::string text;                ///< special tokens left out, white space trimmed at both ends
+  std::string prompt;              ///< the final prompt text
+  std::vector<int64_t> token_ids;  ///< generated only, EOS included
+  std::vector<float> logprobs;     ///< of each chosen token under the model's raw distribution
+  std::optional<double> sequence_score;  ///< beam search only
+  FinishReason finish_reason = FinishReason::kStop;
+  int64_t prompt_tokens = 0;  ///< ids after image expansion, BOS included
+  int64_t image_tokens = 0;
+  Timing timing;
+};
+
+}  // namespace vlm

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loader/config.h"
+#include "loader/weights.h"
+#include "text/tokenizer.h"
+#include "vlm/error.h"
+#include "vlm/types.h"
+
+namespace vlm {
+
+/// A checkpoint directory, read and verified: configuration, tensor headers against the manifest
+/// that the configuration asks for, tokenizer, templates. Weights are mapped, not read. Constant
+/// after open; reentrant.
+class Checkpoint {
+ public:
+  /// Everything that can be checked without reading weights is checked here.
+  static Result<std::shared_ptr<const Checkpoint>> open(const ModelSpec& spec);
+
+  const std::string& path() const { return path_; }
+  std::string name() const;  ///< last component of the path
+  const ModelConfig& config() const { return config_; }
+  const PreprocessorConfig& preprocessor() const { return preprocessor_; }
+  const GenerationDefaults& generation() const { return generation_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const Weights& weights() const { return *weights_; }
+  /// The checkpoint's own chat template (Jinja source) where it has one.
+  const std::optional<std::string>& chat_template() const { return chat_template_; }
+
+ private:
+  std::string path_;
+  ModelConfig config_;
+  PreprocessorConfig preprocessor_;
+  GenerationDefaults generation_;
+  std::unique_ptr<const Tokenizer> tokenizer_;
+  std::unique_ptr<const Weights> weights_;
+  std::optional<std::string> chat_template_;
+};
+
+}  // namespace vlm

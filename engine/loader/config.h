@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vlm/types.h"
+
+namespace vlm {
+
+enum class Activation { kGelu, kGeluTanh, kQuickGelu, kSilu, kRelu };
+
+/// The CLIP tower, with the reference's defaults for absent keys.
+struct VisionConfig {
+  int64_t hidden_size = 768;
+  int64_t intermediate_size = 3072;
+  int64_t layers = 12;
+  int64_t heads = 12;
+  int64_t channels = 3;
+  int64_t image_size = 224;  ///< pixels, square
+  int64_t patch_size = 32;
+  Activation activation = Activation::kQuickGelu;
+  double layer_norm_eps = 1e-5;
+
+  int64_t grid() const { return image_size / patch_size; }
+  int64_t patches() const { return grid() * grid(); }
+};
+
+/// How rotary frequencies are scaled; `factor` and the rest only where the type uses them.
+struct RopeConfig {
+  enum class Type { kDefault, kLinear, kDynamic, kLlama3 };
+  Type type = Type::kDefault;
+  double theta = 10000.0;
+  double factor = 1.0;
+  double low_freq_factor = 1.0;
+  double high_freq_factor = 4.0;
+  int64_t original_max_positions = 0;
+};
+
+/// The language model, with the reference's defaults for absent keys.
+struct TextConfig {
+  int64_t vocab_size = 32000;
+  int64_t hidden_size = 4096;
+  int64_t intermediate_size = 11008;
+  int64_t layers = 32;
+  int64_t heads = 32;
+  int64_t kv_heads = 32;
+  int64_t head_dim = 128;
+  int64_t max_positions = 2048;
+  double rms_norm_eps = 1e-6;
+  Activation activation = Activation::kSilu;
+  bool attention_bias = false;
+  bool mlp_bias = false;
+  bool tie_word_embeddings = false;
+  int64_t sliding_window = 0;  ///< 0: none
+  RopeConfig rope;
+};
+
+/// Everything config.json says that inference needs.
+struct ModelConfig {
+  VisionConfig vision;
+  TextConfig text;
+  Activation projector_activation = Activation::kGelu;
+  bool projector_bias = true;
+  std::vector<int64_t> feature_layers = {
+      -2};  ///< hidden states taken, concatenated on features; negative counts from the end
+  bool keep_cls = false;  ///< feature select strategy `full`
+  int64_t image_token_id = 32000;
+  DType stored_dtype = DType::kFloat32;  ///< torch_dtype / dtype of the checkpoint
+  int64_t bos_id = 1;
+  std::vector<int64_t> eos_ids = {2};
+  std::optional<int64_t> pad_id;
+
+  /// Tokens that one picture takes in the prompt.
+  int64_t image_tokens() const { return vision.patches() + (keep_cls ? 1 : 0); }
+  /// Width of what the projector takes.
+  int64_t feature_size() const {
+    return vision.hidden_size * static_cast<int64_t>(feature_layers.size());
+  }
+};
+
+/// What generation_config.json sets; unset members leave the default of Options.
+struct GenerationDefaults {
+  Options options;
+  bool do_sample = false;
+  std::vector<int64_t> eos_ids;  ///< empty: ModelConfig's
+  std::optional<int64_t> pad_id;
+};
+
+/// What the picture goes through before the tower: preprocessor_config.json with the class's
+/// defaults.
+struct PreprocessorConfig {
+  bool do_resize = true;
+  /// Short side of the result, or exact height × width where both are set.
+  std::optional<int64_t> shortest_edge = 224;
+  int64_t resize_height = 0;
+  int64_t resize_width = 0;
+  int resample =
+      3;  ///< PIL's numbers: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box, 5 hamming
+  bool do_center_crop = true;
+  int64_t crop_height = 224;
+  int64_t crop_width = 224;
+  bool do_rescale = true;
+  double rescale_factor = 1.0 / 255.0;
+  bool do_normalize = true;
+  std::array<double, 3> mean = {0.48145466, 0.4578275, 0.40821073};
+  std::array<double, 3> std = {0.26862954, 0.26130258, 0.27577711};
+  bool do_pad = false;  ///< to a square of the mean colour, before resizing
+};
+
+}  // namespace vlm

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vlm/error.h"
+
+namespace vlm {
+
+/// Text to token ids and back, equal to the reference's tokenizer. Constant after load; reentrant.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  /// From tokenizer.model with the added tokens and the flags of tokenizer_config.json.
+  static Result<std::unique_ptr<const Tokenizer>> load(const std::string& directory);
+
+  /// Ids of `text`; special tokens written out in it become their ids. BOS in front as the
+  /// tokenizer's flags say.
+  virtual std::vector<int64_t> encode(std::string_view text) const = 0;
+  /// Whole text of `ids`, special tokens left out; broken UTF-8 becomes U+FFFD as the reference
+  /// does it.
+  virtual std::string decode(std::span<const int64_t> ids) const = 0;
+  /// Bytes that one id adds inside a text (`▁` as a space, a byte piece as its byte); empty for
+  /// special tokens.
+  virtual std::string piece_bytes(int64_t id) const = 0;
+
+  virtual bool is_special(int64_t id) const = 0;
+  virtual std::optional<int64_t> id_of(std::string_view token) const = 0;
+  virtual int64_t bos_id() const = 0;
+  virtual int64_t eos_id() const = 0;
+  virtual int64_t vocab_size() const = 0;  ///< added tokens included
+};
+
+/// Turns a growing list of ids into text that only ever grows by whole UTF-8 characters.
+/// Thread-bound.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer);
+  /// Adds one id; returns what became certain (may be empty).
+  std::string push(int64_t id);
+  /// Everything certain so far.
+  const std::string& text() const { return text_; }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::vector<int64_t> ids_;
+  std::string text_;
+};
+
+}  // namespace vlm
