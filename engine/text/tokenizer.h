@@ -30,6 +30,8 @@ class Tokenizer {
   /// Bytes that one id adds inside a text (`▁` as a space, a byte piece as its byte); empty for
   /// special tokens.
   virtual std::string piece_bytes(int64_t id) const = 0;
+  /// The same, but special tokens as they are written: what stop strings are compared with.
+  virtual std::string token_text(int64_t id) const { return piece_bytes(id); }
 
   virtual bool is_special(int64_t id) const = 0;
   virtual std::optional<int64_t> id_of(std::string_view token) const = 0;
