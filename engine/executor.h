@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <stop_token>
+#include <string>
 #include <vector>
 
 #include "loader/checkpoint.h"
@@ -43,6 +44,8 @@ class Executor {
   /// any case.
   virtual Status write_trace(const std::string& trace_path,
                              const std::vector<int64_t>& token_ids) = 0;
+  /// Forgets what was kept for `trace_path`, if anything: its request failed.
+  virtual void drop_trace(const std::string& trace_path) { static_cast<void>(trace_path); }
 };
 
 /// Loads the weights onto the device that `spec` names. Throws Failure.

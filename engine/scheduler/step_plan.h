@@ -69,8 +69,6 @@ struct Choice {
   // Beam search.
   std::vector<float> running_scores;  ///< one for each row
   int64_t candidates = 0;             ///< how many to return
-
-  int64_t top_logprobs = 0;  ///< alternatives to report for each row
 };
 
 /// One step of the model as data: prompts that start, sequences that go on, choices to make.
@@ -89,7 +87,8 @@ struct Candidate {
 };
 
 /// The outcome of one choice: one candidate, or Choice::candidates of them, best first (drawn: in
-/// draw order).
+/// draw order). Fewer, down to none, where fewer continuations have a finite score (NaN logits,
+/// everything banned).
 struct Chosen {
   std::vector<Candidate> candidates;
 };
@@ -97,7 +96,6 @@ struct Chosen {
 /// The outcomes in the order of StepPlan::choices.
 struct StepResult {
   std::vector<Chosen> chosen;
-  double prompt_ms = 0;  ///< time of the model's part, in milliseconds
 };
 
 }  // namespace vlm

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Decode attention: one block for each (row, query head); each warp walks every kWarps-th cached position with an
+// online softmax, lanes share the head's elements, and the warps' partial results meet in shared memory.
+#include "cuda/paged_attention.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cmath>
+
+#include "cuda/attention_index.h"
+
+namespace vlm {
+namespace {
+
+constexpr int kWarpSize = 32;
+constexpr int kWarps = 8;
+constexpr unsigned kAllLanes = 0xFFFFFFFFu;
+
+__device__ float widen(float value) { return value; }
+__device__ float widen(__half value) { return __half2float(value); }
+__device__ float widen(__nv_bfloat16 value) { return __bfloat162float(value); }
+
+__device__ void store(float value, float* out) { *out = value; }
+__device__ void store(float value, __half* out) { *out = __float2half_rn(value); }
+__device__ void store(float value, __nv_bfloat16* out) { *out = __float2bfloat16_rn(value); }
+
+__device__ float warp_sum(float value) {
+  for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
+    value += __shfl_xor_sync(kAllLanes, value, offset);
+  }
+  return value;
+}
+
+// What one warp has seen: the highest score, the sum of exponentials below it, the weighted values.
+template <int kPerLane>
+struct Partial {
+  float top = -INFINITY;
+  float total = 0;
+  float sums[kPerLane] = {};
+};
+
+template <typename T, int kPerLane>
+__device__ void walk_positions(const PagedAttentionArgs& args, int64_t row, int64_t head, int warp,
+                               int lane, Partial<kPerLane>& part) {
+  const int dim = static_cast<int>(args.head_dim);
+  const int64_t length = args.lengths[row];
+  const int64_t kv_head = kv_head_of(head, args.heads, args.kv_heads);
+  const T* query = static_cast<const T*>(args.q) + head_offset(row, head, args.heads, dim);
+  const int32_t* slots = args.slot_table + row * args.table_stride;
+  float q[kPerLane];
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    const int element = lane + i * kWarpSize;
+    q[i] = element < dim ? widen(query[element]) * args.scale : 0.0f;
+  }
+  for (int64_t t = first_visible(length, args.window) + warp; t < length; t += kWarps) {
+    const int64_t offset = cache_offset(slots[t], kv_head, args.kv_heads, dim);
+    const T* key = static_cast<const T*>(args.k_cache) + offset;
+    const T* value = static_cast<const T*>(args.v_cache) + offset;
+    float score = 0;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      const int element = lane + i * kWarpSize;
+      if (element < dim) score += q[i] * widen(key[element]);
+    }
+    score = warp_sum(score);
+    const float top = fmaxf(part.top, score);
+    const float keep = __expf(part.top - top);
+    const float weight = __expf(score - top);
+    part.total = part.total * keep + weight;
+    part.top = top;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      const int element = lane + i * kWarpSize;
+      if (element < dim) part.sums[i] = part.sums[i] * keep + weight * widen(value[element]);
+    }
+  }
+}
+
+template <typename T, int kPerLane>
+__global__ void paged_attention_kernel(PagedAttentionArgs args) {
+  __shared__ float tops[kWarps];
+  __shared__ float totals[kWarps];
+  __shared__ float sums[kWarps][kPerLane * kWarpSize];
+  const int64_t row = blockIdx.y;
+  const int64_t head = blockIdx.x;
+  const int warp = threadIdx.x / kWarpSize;
+  const int lane = threadIdx.x % kWarpSize;
+  Partial<kPerLane> part;
+  walk_positions<T, kPerLane>(args, row, head, warp, lane, part);
+  if (lane == 0) {
+    tops[warp] = part.top;
+    totals[warp] = part.total;
+  }
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) sums[warp][lane + i * kWarpSize] = part.sums[i];
+  __syncthreads();
+
+  float top = tops[0];
+  for (int w = 1; w < kWarps; ++w) top = fmaxf(top, tops[w]);
+  float total = 0;
+  for (int w = 0; w < kWarps; ++w) total += totals[w] * __expf(tops[w] - top);
+  const int dim = static_cast<int>(args.head_dim);
+  T* out = static_cast<T*>(args.out) + head_offset(row, head, args.heads, dim);
+  for (int element = threadIdx.x; element < dim; element += kWarps * kWarpSize) {
+    float sum = 0;
+    for (int w = 0; w < kWarps; ++w) sum += sums[w][element] * __expf(tops[w] - top);
+    store(sum / total, out + element);
+  }
+}
+
+template <typename T, int kPerLane>
+bool launch(const PagedAttentionArgs& args, cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>(args.heads), static_cast<unsigned>(args.rows));
+  paged_attention_kernel<T, kPerLane><<<grid, kWarps * kWarpSize, 0, stream>>>(args);
+  return cudaPeekAtLastError() == cudaSuccess;
+}
+
+template <typename T>
+bool launch_for_dim(const PagedAttentionArgs& args, cudaStream_t stream) {
+  const int64_t per_lane = (args.head_dim + kWarpSize - 1) / kWarpSize;
+  if (per_lane <= 1) return launch<T, 1>(args, stream);
+  if (per_lane <= 2) return launch<T, 2>(args, stream);
+  if (per_lane <= 4) return launch<T, 4>(args, stream);
+  if (per_lane <= 8) return launch<T, 8>(args, stream);
+  return false;
+}
+
+}  // namespace
+
+bool paged_attention_cuda(const PagedAttentionArgs& args, void* stream) {
+  if (args.rows < 1 || args.rows > kMaxGridY) return false;
+  const auto queue = static_cast<cudaStream_t>(stream);
+  switch (args.type) {
+    case KernelType::kFloat32:
+      return launch_for_dim<float>(args, queue);
+    case KernelType::kFloat16:
+      return launch_for_dim<__half>(args, queue);
+    case KernelType::kBFloat16:
+      return launch_for_dim<__nv_bfloat16>(args, queue);
+  }
+  return false;
+}
+
+}  // namespace vlm

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "decoder/attention.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/tril.h>
+#include <ATen/ops/triu.h>
+
+#include <cmath>
+#include <optional>
+
+#include "base/device.h"
+#include "cuda/module.h"
+#include "kernels/paged_attention.h"
+
+namespace vlm {
+namespace {
+
+std::optional<KernelType> kernel_type(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+      return KernelType::kFloat32;
+    case at::kBFloat16:
+      return KernelType::kBFloat16;
+    case at::kHalf:
+      return KernelType::kFloat16;
+    default:
+      return std::nullopt;
+  }
+}
+
+PagedAttentionArgs kernel_args(const TextConfig& config, const at::Tensor& q,
+                               const at::Tensor& keys, const at::Tensor& values,
+                               const CachedRows& cached, const at::Tensor& out, KernelType type) {
+  PagedAttentionArgs args;
+  args.q = q.const_data_ptr();
+  args.k_cache = keys.const_data_ptr();
+  args.v_cache = values.const_data_ptr();
+  args.out = out.mutable_data_ptr();
+  args.slot_table = cached.slot_table.const_data_ptr<int32_t>();
+  args.table_stride = cached.slot_table.stride(0);
+  args.lengths = cached.lengths.const_data_ptr<int32_t>();
+  args.rows = cached.rows();
+  args.heads = config.heads;
+  args.kv_heads = config.kv_heads;
+  args.head_dim = config.head_dim;
+  args.window = config.sliding_window;
+  args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+  args.type = type;
+  return args;
+}
+
+}  // namespace
+
+at::Tensor prompt_attention(const TextConfig& config, const at::Tensor& q, const at::Tensor& k,
+                            const at::Tensor& v) {
+  const int64_t tokens = q.size(0);
+  const auto by_head = [](const at::Tensor& x) { return x.transpose(0, 1).unsqueeze(0); };
+  std::optional<at::Tensor> mask;
+  if (config.sliding_window > 0 && config.sliding_window < tokens) {
+    const at::Tensor all = at::ones({tokens, tokens}, q.options().dtype(at::kBool));
+    mask = all.tril().triu(1 - config.sliding_window);
+  }
+  const at::Tensor mixed = at::scaled_dot_product_attention(
+      by_head(q), by_head(k), by_head(v), mask, 0.0, !mask.has_value(), std::nullopt,
+      config.heads != config.kv_heads);  // [1, heads, tokens, head_dim]
+  return mixed.squeeze(0).transpose(0, 1).reshape({tokens, config.heads * config.head_dim});
+}
+
+at::Tensor cached_attention_generic(const TextConfig& config, const at::Tensor& q,
+                                    const at::Tensor& keys, const at::Tensor& values,
+                                    const CachedRows& cached) {
+  const int64_t rows = cached.rows();
+  const int64_t longest = cached.longest;
+  const at::Tensor positions = at::arange(longest, cached.lengths.options()).unsqueeze(0);
+  const at::Tensor lengths = cached.lengths.unsqueeze(1);
+  at::Tensor visible = positions < lengths;  // [rows, longest]
+  if (config.sliding_window > 0) {
+    visible = visible.logical_and(positions >= lengths - config.sliding_window);
+  }
+  // Entries beyond a row's length may hold anything; slot 0 is always readable.
+  const at::Tensor slots =
+      cached.slot_table.narrow(1, 0, longest).masked_fill(visible.logical_not(), 0).flatten();
+  const auto gather = [&](const at::Tensor& cache) {  // [rows, kv_heads, longest, head_dim]
+    return at::index_select(cache, 0, slots)
+        .view({rows, longest, config.kv_heads, config.head_dim})
+        .transpose(1, 2);
+  };
+  // Stale slots may hold infinities; a masked score does not keep 0 · inf out of the sum.
+  const at::Tensor kept =
+      gather(values).masked_fill(visible.logical_not().view({rows, 1, longest, 1}), 0);
+  const at::Tensor mixed = at::scaled_dot_product_attention(
+      q.unsqueeze(2), gather(keys), kept, visible.view({rows, 1, 1, longest}), 0.0, false,
+      std::nullopt, config.heads != config.kv_heads);
+  return mixed.reshape({rows, config.heads * config.head_dim});
+}
+
+at::Tensor cached_attention(const TextConfig& config, const at::Tensor& q, const at::Tensor& keys,
+                            const at::Tensor& values, const CachedRows& cached) {
+  const auto type = kernel_type(q.scalar_type());
+  const bool on_cpu = q.is_cpu() && type && *type != KernelType::kFloat16;
+  const CudaModule* module = q.is_cuda() && type ? cuda_module() : nullptr;
+  if (!on_cpu && module == nullptr) {
+    return cached_attention_generic(config, q, keys, values, cached);
+  }
+  const at::Tensor queries = q.contiguous();
+  at::Tensor out = at::empty_like(queries);
+  const PagedAttentionArgs args = kernel_args(config, queries, keys, values, cached, out, *type);
+  if (on_cpu) {
+    paged_attention_cpu(args);
+  } else if (!module->paged_attention(args, current_stream(q.device()))) {
+    return cached_attention_generic(config, q, keys, values, cached);
+  }
+  return out.view({cached.rows(), config.heads * config.head_dim});
+}
+
+}  // namespace vlm

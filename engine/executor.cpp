@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "executor.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/tensor.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "base/device.h"
+#include "base/failure.h"
+#include "decoder/decoder.h"
+#include "decoder/step_buffers.h"
+#include "fusion/fusion.h"
+#include "loader/tensors.h"
+#include "projector/projector.h"
+#include "sampler/sampler.h"
+#include "trace.h"
+#include "vision/tower.h"
+
+namespace vlm {
+namespace {
+
+// Bounds the tower's activations; more pictures go through in several passes.
+constexpr size_t kPicturesPerPass = 16;
+
+// libtorch's exceptions become ours, with what a caller can do about them.
+template <typename Work>
+auto translated(const char* doing, Work work) {
+  try {
+    return work();
+  } catch (const c10::OutOfMemoryError& error) {
+    throw Failure(Error{ErrorKind::kOutOfMemory,
+                        std::string("the device's memory ran out while ") + doing +
+                            ": use a smaller model or type, or free memory",
+                        error.what_without_backtrace()});
+  } catch (const c10::Error& error) {
+    const std::string what = error.what_without_backtrace();
+    if (what.find("DefaultCPUAllocator") != std::string::npos) {
+      throw Failure(Error{ErrorKind::kOutOfMemory,
+                          std::string("memory ran out while ") + doing +
+                              ": use a smaller model or type, or free memory",
+                          what});
+    }
+    const bool device = what.find("CUDA") != std::string::npos;
+    throw Failure(Error{device ? ErrorKind::kDevice : ErrorKind::kInternal,
+                        std::string(device ? "the GPU failed while " : "libtorch failed while ") +
+                            doing + ": " + what.substr(0, what.find('\n')),
+                        what});
+  } catch (const std::bad_alloc&) {
+    throw Failure(ErrorKind::kOutOfMemory, std::string("memory ran out while ") + doing +
+                                               ": use a smaller model or type, or free memory");
+  }
+}
+
+struct TorchImageEmbeds : ImageEmbeds {
+  std::vector<at::Tensor> pictures;  ///< each [tokens, hidden_size]
+};
+
+ExecutorLimits choose_limits(const TextConfig& config, at::ScalarType dtype, at::Device device) {
+  const int64_t slot_bytes =
+      KvCache::slot_bytes(config, static_cast<int64_t>(c10::elementSize(dtype)));
+  const int64_t context = context_length(config);
+  const int64_t memory = available_memory(device);
+  // Host memory is shared with everything else and touched only as it is used; a GPU is ours to
+  // fill.
+  const int64_t budget = device.is_cpu() ? memory / 4 : memory / 10 * 8;
+  const int64_t wanted = device.is_cpu() ? 16 * context : 64 * context;
+  int64_t slots = std::min(wanted, budget / slot_bytes);
+  if (device.is_cpu()) slots = std::max(slots, context);
+  if (slots < std::min<int64_t>(context, 256)) {
+    throw Failure(ErrorKind::kOutOfMemory,
+                  "the device has no memory left for the key-value cache: " +
+                      std::to_string(budget) + " bytes are free, one token takes " +
+                      std::to_string(slot_bytes) + "; use a smaller model or type");
+  }
+  return {std::clamp<int64_t>(slots / 64, 64, 256), slots};
+}
+
+class TorchExecutor : public Executor {
+ public:
+  TorchExecutor(std::shared_ptr<const Checkpoint> checkpoint, at::Device device, DType dtype,
+                TensorSource source)
+      : checkpoint_(std::move(checkpoint)),
+        config_(checkpoint_->config()),
+        device_(device),
+        dtype_(scalar_type(dtype)),
+        tower_(config_, source),
+        projector_(config_, source),
+        decoder_(config_.text, source, device),
+        limits_(choose_limits(config_.text, dtype_, device)),
+        cache_(config_.text, limits_.cache_slots, at::TensorOptions().dtype(dtype_).device(device)),
+        buffers_(limits_.max_rows, std::min(context_length(config_.text), limits_.cache_slots),
+                 device) {
+    info_.name = checkpoint_->name();
+    info_.device = device.str();
+    info_.dtype = dtype;
+    info_.parameters = source.parameters();
+    info_.weight_bytes = source.bytes();
+    info_.kv_cache_bytes =
+        limits_.cache_slots *
+        KvCache::slot_bytes(config_.text, static_cast<int64_t>(c10::elementSize(dtype_)));
+    info_.context_length = context_length(config_.text);
+    info_.vocab_size = config_.text.vocab_size;
+  }
+
+  const ModelInfo& info() const override { return info_; }
+  const ExecutorLimits& limits() const override { return limits_; }
+
+  std::vector<std::shared_ptr<const ImageEmbeds>> encode(
+      const std::vector<const PixelTensor*>& batch,
+      const std::vector<std::string>& trace_paths) override {
+    return translated("encoding pictures", [&] { return encode_pictures(batch, trace_paths); });
+  }
+
+  StepResult run(const StepPlan& plan) override {
+    return translated("running the language model", [&] { return step(plan); });
+  }
+
+  Status write_trace(const std::string& trace_path,
+                     const std::vector<int64_t>& token_ids) override {
+    auto node = traces_.extract(trace_path);
+    if (node.empty()) {
+      return Error{ErrorKind::kInternal, "nothing was kept for the trace " + trace_path, {}};
+    }
+    node.mapped()["token_ids"] = at::tensor(token_ids, at::kLong);
+    return write_safetensors(trace_path, node.mapped());
+  }
+
+ private:
+  using Tensors = std::map<std::string, at::Tensor>;
+
+  // Packs the pictures of all requests, in passes of bounded size.
+  at::Tensor tower_features(const at::Tensor& pixels) const {
+    std::vector<at::Tensor> passes;
+    for (const at::Tensor& part : pixels.split(kPicturesPerPass)) {
+      passes.push_back(tower_.forward(part.to(device_).to(dtype_)));
+    }
+    return passes.size() == 1 ? passes[0] : at::cat(passes);
+  }
+
+  std::vector<std::shared_ptr<const ImageEmbeds>> encode_pictures(
+      const std::vector<const PixelTensor*>& batch, const std::vector<std::string>& trace_paths) {
+    const c10::InferenceMode guard;
+    std::vector<at::Tensor> pixels;
+    for (const PixelTensor* part : batch) {
+      pixels.push_back(at::from_blob(const_cast<float*>(part->values.data()),
+                                     {part->images, part->channels, part->height, part->width},
+                                     at::kFloat));
+    }
+    const at::Tensor features = tower_features(at::cat(pixels));
+    const at::Tensor embeds = projector_.forward(features);
+    std::vector<std::shared_ptr<const ImageEmbeds>> results;
+    int64_t first = 0;
+    for (size_t i = 0; i < batch.size(); ++i) {
+      const int64_t count = batch[i]->images;
+      const at::Tensor own = embeds.narrow(0, first, count);  // [pictures, tokens, hidden]
+      auto result = std::make_shared<TorchImageEmbeds>();
+      result->pictures = own.unbind(0);
+      result->tokens = count * own.size(1);
+      results.push_back(std::move(result));
+      if (!trace_paths[i].empty()) {
+        Tensors& kept = traces_[trace_paths[i]];
+        kept["pixel_values"] = pixels[i].clone();
+        kept["vision_features"] = features.narrow(0, first, count).to(at::kFloat);
+        kept["image_embeds"] = own.flatten(0, 1).to(at::kFloat);
+      }
+      first += count;
+    }
+    return results;
+  }
+
+  // The step's rows: prompts as they come, sequences that go on from the fixed buffers.
+  struct Rows {
+    at::Tensor ids;
+    std::vector<ImagePlacement> placements;
+    DecoderBatch batch;
+  };
+
+  Rows gather_rows(const StepPlan& plan) {
+    std::vector<int64_t> ids, positions, lengths, slots, logit_rows;
+    Rows rows;
+    for (const PromptPart& part : plan.prompts) {
+      const auto first = static_cast<int64_t>(ids.size());
+      const auto length = static_cast<int64_t>(part.ids->size());
+      ids.insert(ids.end(), part.ids->begin(), part.ids->end());
+      lengths.insert(lengths.end(), static_cast<size_t>(length), length);
+      slots.insert(slots.end(), part.slots->begin(), part.slots->end());
+      for (int64_t position = 0; position < length; ++position) positions.push_back(position);
+      logit_rows.push_back(first + length - 1);
+      rows.batch.prompt_lengths.push_back(length);
+      place_pictures(part, first, ids, rows.placements);
+    }
+    buffers_.fill(plan.decodes);
+    for (int64_t row = 0; row < buffers_.rows(); ++row) {
+      logit_rows.push_back(static_cast<int64_t>(ids.size()) + row);
+    }
+    const auto packed = [&](const std::vector<int64_t>& prompts, const at::Tensor& decodes) {
+      if (prompts.empty()) return decodes;
+      return at::cat({at::tensor(prompts, at::kLong).to(device_), decodes});
+    };
+    rows.ids = packed(ids, buffers_.ids());
+    rows.batch.positions = packed(positions, buffers_.positions());
+    rows.batch.lengths = packed(lengths, buffers_.lengths());
+    rows.batch.slots = packed(slots, buffers_.slots());
+    rows.batch.cached = buffers_.cached();
+    rows.batch.logit_rows = at::tensor(logit_rows, at::kLong).to(device_);
+    return rows;
+  }
+
+  // The placeholder's id may lie outside the embedding table, so it gives way to one that does not.
+  static void place_pictures(const PromptPart& part, int64_t first, std::vector<int64_t>& ids,
+                             std::vector<ImagePlacement>& placements) {
+    if (part.images == nullptr) return;
+    const auto& images = static_cast<const TorchImageEmbeds&>(*part.images);
+    for (size_t i = 0; i < images.pictures.size(); ++i) {
+      const int64_t row = first + (*part.image_offsets)[i];
+      placements.push_back({row, images.pictures[i]});
+      std::fill_n(ids.begin() + row, images.pictures[i].size(0), 0);
+    }
+  }
+
+  StepResult step(const StepPlan& plan) {
+    const c10::InferenceMode guard;
+    const Rows rows = gather_rows(plan);
+    const at::Tensor embeds = fuse(decoder_.embedding_table(), rows.ids, rows.placements);
+    const at::Tensor logits = decoder_.forward(embeds, rows.batch, cache_);
+    keep_traces(plan, embeds, logits);
+    return {choose_tokens(logits, plan.choices)};
+  }
+
+  void keep_traces(const StepPlan& plan, const at::Tensor& embeds, const at::Tensor& logits) {
+    int64_t first = 0;
+    for (size_t i = 0; i < plan.prompts.size(); ++i) {
+      const PromptPart& part = plan.prompts[i];
+      const auto length = static_cast<int64_t>(part.ids->size());
+      if (!part.trace_path.empty()) {
+        Tensors& kept = traces_[part.trace_path];
+        kept["inputs_embeds"] = embeds.narrow(0, first, length).to(at::kFloat);
+        kept["prompt_ids"] = at::tensor(*part.ids, at::kLong);
+        kept["first_logits"] = logits.select(0, static_cast<int64_t>(i)).clone();
+      }
+      first += length;
+    }
+  }
+
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  const ModelConfig& config_;
+  at::Device device_;
+  at::ScalarType dtype_;
+  VisionTower tower_;
+  Projector projector_;
+  Decoder decoder_;
+  ExecutorLimits limits_;
+  KvCache cache_;
+  StepBuffers buffers_;
+  ModelInfo info_;
+  std::map<std::string, Tensors> traces_;
+};
+
+}  // namespace
+
+std::unique_ptr<Executor> make_executor(const ModelSpec& spec,
+                                        std::shared_ptr<const Checkpoint> checkpoint,
+                                        const LoadProgress& progress, std::stop_token stop) {
+  return translated("loading the model", [&]() -> std::unique_ptr<Executor> {
+    const c10::InferenceMode guard;
+    if (spec.quantization != Quantization::kNone) {
+      throw Failure(
+          ErrorKind::kUnsupported,
+          "weight quantisation is not implemented in this version: use quantization none");
+    }
+    const at::Device device = resolve_device(spec.device);
+    const DType dtype = resolve_dtype(spec.dtype, checkpoint->config().stored_dtype, device);
+    TensorSource source(checkpoint->weights(), device, scalar_type(dtype), progress, stop);
+    return std::make_unique<TorchExecutor>(std::move(checkpoint), device, dtype, std::move(source));
+  });
+}
+
+}  // namespace vlm

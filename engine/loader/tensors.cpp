@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "loader/tensors.h"
+
+#include <ATen/ops/from_blob.h>
+
+#include <sstream>
+#include <utility>
+
+#include "base/failure.h"
+
+namespace vlm {
+namespace {
+
+at::ScalarType scalar_type(StoredType type) {
+  switch (type) {
+    case StoredType::kFloat16:
+      return at::kHalf;
+    case StoredType::kBFloat16:
+      return at::kBFloat16;
+    case StoredType::kFloat32:
+      break;
+  }
+  return at::kFloat;
+}
+
+std::string shape_text(at::IntArrayRef shape) {
+  std::ostringstream text;
+  text << shape;
+  return text.str();
+}
+
+// A view of the mapping that keeps the mapping alive.
+at::Tensor view(const StoredTensor& stored) {
+  auto owner = stored.owner;
+  return at::from_blob(
+      const_cast<std::byte*>(stored.data), stored.shape, [owner](void*) mutable { owner.reset(); },
+      at::TensorOptions().dtype(scalar_type(stored.type)));
+}
+
+}  // namespace
+
+at::ScalarType scalar_type(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return at::kFloat;
+    case DType::kFloat16:
+      return at::kHalf;
+    case DType::kBFloat16:
+      return at::kBFloat16;
+    case DType::kAuto:
+      break;
+  }
+  throw Failure(ErrorKind::kInternal, "the type of the weights was not decided before loading");
+}
+
+TensorSource::TensorSource(const Weights& weights, at::Device device, at::ScalarType dtype,
+                           LoadProgress progress, std::stop_token stop)
+    : weights_(weights),
+      device_(device),
+      dtype_(dtype),
+      progress_(std::move(progress)),
+      stop_(std::move(stop)) {
+  for (const auto& [name, tensor] : weights_.tensors()) stored_bytes_ += tensor.bytes;
+}
+
+at::Tensor TensorSource::take_optional(const std::string& name, at::IntArrayRef shape) {
+  const StoredTensor* stored = weights_.find(name);
+  if (stored == nullptr) return {};
+  if (stop_.stop_requested()) throw Failure(ErrorKind::kCancelled, "loading was cancelled");
+  if (shape != at::IntArrayRef(stored->shape)) {
+    throw Failure(ErrorKind::kInvalidModel, stored->file + ": tensor " + name + " has shape " +
+                                                shape_text(stored->shape) + ", expected " +
+                                                shape_text(shape));
+  }
+  const bool aligned =
+      reinterpret_cast<uintptr_t>(stored->data) % c10::elementSize(scalar_type(stored->type)) == 0;
+  at::Tensor tensor = view(*stored);
+  if (!aligned) tensor = tensor.clone();
+  tensor = tensor.to(at::TensorOptions().device(device_).dtype(dtype_));
+  taken_bytes_ += stored->bytes;
+  parameters_ += tensor.numel();
+  bytes_ += static_cast<int64_t>(tensor.nbytes());
+  if (progress_) {
+    progress_(static_cast<double>(taken_bytes_) / static_cast<double>(stored_bytes_), name);
+  }
+  return tensor;
+}
+
+at::Tensor TensorSource::take(const std::string& name, at::IntArrayRef shape) {
+  at::Tensor tensor = take_optional(name, shape);
+  if (!tensor.defined()) {
+    throw Failure(ErrorKind::kInvalidModel,
+                  "the checkpoint has no tensor " + name + " of shape " + shape_text(shape));
+  }
+  return tensor;
+}
+
+}  // namespace vlm

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "loader/weights.h"
+#include "vlm/engine.h"
+
+namespace vlm {
+
+/// libtorch's name of a type. kAuto has none (Failure, kInternal).
+at::ScalarType scalar_type(DType dtype);
+
+/// Hands the checkpoint's tensors to the stages, on the device and in the type the model runs in. A
+/// tensor that already has the type and stays on the CPU is the file's mapping itself, not a copy.
+/// Thread-bound, used while loading only. Every call may throw Failure (a missing tensor, memory,
+/// or `stop` requested).
+class TensorSource {
+ public:
+  TensorSource(const Weights& weights, at::Device device, at::ScalarType dtype,
+               LoadProgress progress, std::stop_token stop);
+
+  /// The tensor `name`, which must have this shape.
+  at::Tensor take(const std::string& name, at::IntArrayRef shape);
+  /// Undefined where the checkpoint has none.
+  at::Tensor take_optional(const std::string& name, at::IntArrayRef shape);
+
+  int64_t parameters() const { return parameters_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  const Weights& weights_;
+  at::Device device_;
+  at::ScalarType dtype_;
+  LoadProgress progress_;
+  std::stop_token stop_;
+  size_t stored_bytes_ = 0;  ///< of the whole checkpoint, for the progress
+  size_t taken_bytes_ = 0;
+  int64_t parameters_ = 0;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace vlm
