@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
-#include <stdexcept>
+#include <exception>
+#include <new>
 #include <utility>
 
 #include "vlm/error.h"
@@ -20,5 +21,17 @@ class Failure : public std::exception {
  private:
   Error error_;
 };
+
+/// What `work` returns, or the Error that it threw as a Failure.
+template <typename Work>
+auto as_result(Work&& work) -> Result<decltype(work())> {
+  try {
+    return work();
+  } catch (const Failure& failure) {
+    return failure.error();
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorKind::kOutOfMemory, "memory ran out; free some or use a smaller model", {}};
+  }
+}
 
 }  // namespace vlm

@@ -8,6 +8,7 @@
 
 #include "loader/config.h"
 #include "loader/weights.h"
+#include "preprocess/image.h"
 #include "text/tokenizer.h"
 #include "vlm/error.h"
 #include "vlm/types.h"

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "vlm/error.h"
 #include "vlm/types.h"
 
 namespace vlm {
@@ -69,7 +70,8 @@ struct ModelConfig {
       -2};  ///< hidden states taken, concatenated on features; negative counts from the end
   bool keep_cls = false;  ///< feature select strategy `full`
   int64_t image_token_id = 32000;
-  DType stored_dtype = DType::kFloat32;  ///< torch_dtype / dtype of the checkpoint
+  DType stored_dtype =
+      DType::kAuto;  ///< torch_dtype / dtype of the checkpoint; kAuto: config.json says nothing
   int64_t bos_id = 1;
   std::vector<int64_t> eos_ids = {2};
   std::optional<int64_t> pad_id;
@@ -110,5 +112,15 @@ struct PreprocessorConfig {
   std::array<double, 3> std = {0.26862954, 0.26130258, 0.27577711};
   bool do_pad = false;  ///< to a square of the mean colour, before resizing
 };
+
+/// config.json of the Hugging Face layout. Every size is bounded so that products of three of them
+/// fit int64. Errors name file, key, what was expected and found. Reentrant, as are those below.
+Result<ModelConfig> load_model_config(const std::string& directory);
+
+/// generation_config.json; all unset where the directory has none.
+Result<GenerationDefaults> load_generation_config(const std::string& directory);
+
+/// The image processor's block of processor_config.json, else preprocessor_config.json.
+Result<PreprocessorConfig> load_preprocessor_config(const std::string& directory);
 
 }  // namespace vlm

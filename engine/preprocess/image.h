@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "loader/config.h"
@@ -19,9 +21,14 @@ struct PixelTensor {
   std::vector<float> values;
 };
 
+/// Height and width of every picture that the configuration makes, or nothing where they depend on
+/// the frame. Reentrant.
+std::optional<std::pair<int64_t, int64_t>> output_size(const PreprocessorConfig& config);
+
 /// Pad, resize, crop, rescale and normalise one frame, bit-equal to the reference's PIL image
-/// processor. Reentrant. Errors: a frame of zero size or with too few bytes, a result that is not
-/// the tower's size.
+/// processor. `aspect_ratio`: auto does what the configuration says, pad pads to a square of the
+/// mean colour first, crop never pads. Reentrant. Errors: a frame of zero size or whose bytes don't
+/// agree with its size, an aspect ratio whose result would be so large that memory runs out, anyres.
 Result<PixelTensor> preprocess_image(const Frame& frame, const PreprocessorConfig& config,
                                      AspectRatio aspect_ratio);
 
