@@ -140,8 +140,8 @@ def random_spec(seed):
         preprocessor_style=rng.choice(["file", "file", "nested"]), generation_config=rng.random() < 0.85)
     spec.preprocessor = random_preprocessor(rng, vision.image)
     if spec.rope == "dynamic":
-        # Short enough for a conversation to outgrow, long enough for its prompt.
-        text.max_positions = spec_image_tokens(spec) + rng.choice([60, 90])
+        # Some prompts are longer already, others grow out of it; the context is `factor` times as long.
+        text.max_positions = spec_image_tokens(spec) + rng.choice([24, 40, 70])
         spec.rope_factor = max(spec.rope_factor, 4.0)
     if spec.generation_config and rng.random() < 0.6:
         # Ordinary tokens that end a text: a random model would hardly ever come to </s>.
