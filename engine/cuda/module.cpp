@@ -3,8 +3,10 @@
 
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace vlm {
 namespace {
@@ -19,14 +21,21 @@ bool driver_present() {
   return false;
 }
 
-// Beside this library where installed, in a folder of its own in a build tree.
+// Where $VLM_CUDA_LIBRARY says, else beside this library (installed) or in a folder of its own
+// (build tree).
 const CudaModule* open_module() {
   if (!driver_present()) return nullptr;
+  std::vector<fs::path> candidates;
+  if (const char* given = std::getenv("VLM_CUDA_LIBRARY"); given != nullptr) {
+    candidates.emplace_back(given);
+  }
   Dl_info self;
-  if (dladdr(reinterpret_cast<void*>(&cuda_module), &self) == 0) return nullptr;
-  const fs::path directory = fs::path(self.dli_fname).parent_path();
-  for (const fs::path& candidate :
-       {directory / "libvlm-cuda.so", directory / "cuda/libvlm-cuda.so"}) {
+  if (dladdr(reinterpret_cast<void*>(&cuda_module), &self) != 0) {
+    const fs::path directory = fs::path(self.dli_fname).parent_path();
+    candidates.push_back(directory / "libvlm-cuda.so");
+    candidates.push_back(directory / "cuda/libvlm-cuda.so");
+  }
+  for (const fs::path& candidate : candidates) {
     void* handle = dlopen(candidate.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) continue;
     using Entry = const CudaModule* (*)(uint32_t);
