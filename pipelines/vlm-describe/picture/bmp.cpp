@@ -85,8 +85,8 @@ const char* read_header(Data data, Header& header, uint32_t& header_size) {
     header.pixels_at += size_t{4} * header.colours;
   }
   if (header.pixels_at == 0) {
-    header.pixels_at = header.palette_at +
-                       (header.bits <= 8 ? header.palette_step * header.colours : 0);
+    header.pixels_at =
+        header.palette_at + (header.bits <= 8 ? header.palette_step * header.colours : 0);
   }
   return nullptr;
 }
@@ -143,7 +143,9 @@ const char* read_runs(Data data, const Header& header, std::vector<uint8_t>& ind
     if (x < header.width && y < header.height) indices[y * header.width + x] = index;
     ++x;
   };
-  auto nibble = [](uint8_t byte, size_t i) -> uint8_t { return i % 2 == 0 ? byte >> 4 : byte & 15; };
+  auto nibble = [](uint8_t byte, size_t i) -> uint8_t {
+    return i % 2 == 0 ? byte >> 4 : byte & 15;
+  };
   while (y < header.height) {
     if (at + 2 > data.size()) return x >= header.width && y + 1 == header.height ? nullptr : kShort;
     const uint8_t count = data[at++], value = data[at++];
@@ -180,7 +182,8 @@ RawResult decode_bmp(Data data) {
     return unsupported("an unknown header of " + std::to_string(header_size) + " bytes");
   }
   if (std::find(kDepths.begin(), kDepths.end(), header.bits) == kDepths.end()) {
-    return unsupported(std::to_string(header.bits) + " bits a pixel; 1, 4, 8, 16, 24 and 32 are read");
+    return unsupported(std::to_string(header.bits) +
+                       " bits a pixel; 1, 4, 8, 16, 24 and 32 are read");
   }
   const bool runs = (header.compression == kRle8 && header.bits == 8) ||
                     (header.compression == kRle4 && header.bits == 4);

@@ -67,8 +67,7 @@ void find_orientation(png_structp png, png_infop info, Orientation& orientation)
   const int count = png_get_text(png, info, &texts, nullptr);
   for (int i = 0; i < count; ++i) {
     const std::string_view key(texts[i].key);
-    const size_t length =
-        texts[i].compression > 0 ? texts[i].itxt_length : texts[i].text_length;
+    const size_t length = texts[i].compression > 0 ? texts[i].itxt_length : texts[i].text_length;
     const std::string_view text(texts[i].text ? texts[i].text : "", texts[i].text ? length : 0);
     if (key == "XML:com.adobe.xmp") {
       orientation.xmp(Data(reinterpret_cast<const uint8_t*>(text.data()), text.size()));

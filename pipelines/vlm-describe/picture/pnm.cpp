@@ -71,7 +71,8 @@ const char* read_plain(PnmReader& file, const Header& header, std::vector<uint8_
       sample = c == '1' ? 0 : 255;
     } else {
       const int64_t value = file.number();
-      if (value < 0) return file.at >= file.data.size() ? kShort : "it holds something that is no number";
+      if (value < 0)
+        return file.at >= file.data.size() ? kShort : "it holds something that is no number";
       if (value > header.max) return "a value is larger than its header allows";
       sample = scale_sample(static_cast<uint32_t>(value), header.max, wide_grey);
     }
@@ -81,8 +82,8 @@ const char* read_plain(PnmReader& file, const Header& header, std::vector<uint8_
 
 const char* read_binary(PnmReader& file, const Header& header, std::vector<uint8_t>& samples) {
   const size_t sample_bytes = header.max > 255 ? 2 : 1;
-  const size_t row_bytes = header.bits() ? (header.width + 7) / 8
-                                         : header.width * header.channels() * sample_bytes;
+  const size_t row_bytes =
+      header.bits() ? (header.width + 7) / 8 : header.width * header.channels() * sample_bytes;
   if (file.data.size() - file.at < row_bytes * header.height) return kShort;
   const uint8_t* in = file.data.data() + file.at;
   if (header.bits()) {
@@ -126,8 +127,8 @@ RawResult decode_pnm(Data data) {
   const uint64_t samples_size = header.width * header.height * header.channels();
   if (samples_size / 8 > data.size()) return broken("PNM", kShort);
   std::vector<uint8_t> samples(samples_size);
-  if (const char* why = header.plain() ? read_plain(file, header, samples)
-                                       : read_binary(file, header, samples)) {
+  if (const char* why =
+          header.plain() ? read_plain(file, header, samples) : read_binary(file, header, samples)) {
     return broken("PNM", why);
   }
   RawPicture picture;

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace describe {
+
+/// One thing to describe.
+struct Input {
+  enum class Kind {
+    kPicture,  ///< a local file, decoded by this program
+    kVideo,    ///< everything that GStreamer opens
+    kFailed,   ///< can't be described; `error` completes the sentence "SOURCE …"
+  };
+  Kind kind = Kind::kFailed;
+  std::string source;  ///< as given; in a directory, the directory as given and the file's name
+  std::string path;    ///< of a local file, else empty
+  std::string uri;     ///< of a video
+  std::string error;
+
+  /// What output files are named after: the file's name, or something made of the URI.
+  std::string name() const;
+};
+
+/// What the arguments stand for, in order, directories spread out and sorted by name (bytes).
+/// Opens local files to see what they hold. Reentrant.
+std::vector<Input> expand_inputs(const std::vector<std::string>& arguments);
+
+/// True where the arguments ask for more than one description file: several, or a directory.
+bool asks_for_several(const std::vector<std::string>& arguments);
+
+}  // namespace describe

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "output.h"
+
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <system_error>
+
+namespace describe {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::pair<const char*, Format> kEndings[] = {{".txt", Format::kText},
+                                                       {".jsonl", Format::kJsonl},
+                                                       {".vtt", Format::kVtt},
+                                                       {".srt", Format::kSrt}};
+
+std::optional<Format> format_by_ending(const std::string& path) {
+  const std::string ending = fs::path(path).extension().string();
+  for (const auto& [text, format] : kEndings) {
+    if (ending == text) return format;
+  }
+  return std::nullopt;
+}
+
+const char* ending_of(Format format) {
+  for (const auto& [text, known] : kEndings) {
+    if (format == known) return text;
+  }
+  return "";
+}
+
+vlm::Error usage(const std::string& sentence) {
+  return {vlm::ErrorKind::kInvalidArgument, sentence, {}};
+}
+
+bool exists(const std::string& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+bool is_directory(const std::string& path) {
+  std::error_code error;
+  return fs::is_directory(path, error);
+}
+
+}  // namespace
+
+vlm::Result<std::unique_ptr<Output>> Output::create(const Settings& settings, bool several) {
+  std::unique_ptr<Output> self(new Output);
+  const std::string& path = self->path_ = settings.output;
+  const std::optional<Format> by_ending = format_by_ending(path);
+  self->options_.format = settings.format.value_or(by_ending.value_or(Format::kText));
+  const Format format = self->options_.format;
+  const bool subtitles = format == Format::kVtt || format == Format::kSrt;
+  self->options_.name_sources = several && path.empty();
+  if (path.empty()) {
+    if (several && subtitles) {
+      return usage("subtitles of several inputs need a directory to go to; give it with --output");
+    }
+    return self;
+  }
+  if (is_directory(path)) {
+    self->one_for_each_ = true;
+    return self;
+  }
+  const bool wants_file = !several || (format == Format::kJsonl && !path.ends_with('/'));
+  if (wants_file) {
+    if (path.ends_with('/'))
+      return usage("--output \"" + path + "\" is not a directory that exists");
+    const fs::path parent = fs::path(path).parent_path();
+    if (!parent.empty() && !is_directory(parent.string())) {
+      return usage("--output lies in \"" + parent.string() + "\", which is not a directory");
+    }
+    return self;
+  }
+  if (exists(path) || by_ending) {
+    return usage("with several inputs --output names a directory, and \"" + path +
+                 "\" is the name of a file");
+  }
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) {
+    return usage("the directory \"" + path + "\" for --output can't be made: " + error.message());
+  }
+  self->one_for_each_ = true;
+  return self;
+}
+
+/// The input's name with another ending; where two inputs would share it, the whole name, and then
+/// a number.
+std::string Output::file_for(const Input& input) {
+  const std::string name = input.name();
+  const std::string stem = input.path.empty() ? name : fs::path(name).stem().string();
+  const std::string ending = ending_of(options_.format);
+  for (int number = 0;; ++number) {
+    std::string file = number == 0 ? stem + ending : name + ending;
+    if (number > 1) file = name + "-" + std::to_string(number) + ending;
+    if (taken_.emplace(file, 0).second) return (fs::path(path_) / file).string();
+  }
+}
+
+vlm::Result<std::unique_ptr<InputOutput>> Output::open_shared(bool live) {
+  if (shared_ == nullptr) {
+    auto sink = path_.empty() || live ? open_growing(path_) : open_whole(path_);
+    if (!sink) return sink.error();
+    auto formatter = make_formatter(options_);
+    if (!formatter) return formatter.error();
+    shared_ = std::move(*sink);
+    shared_formatter_ = std::move(*formatter);
+  }
+  auto output = std::make_unique<InputOutput>();
+  output->sink_ = shared_.get();
+  output->formatter_ = shared_formatter_.get();
+  // A recording that fails half way leaves no lines in a file that appears as a whole.
+  output->hold_ = !path_.empty() && !live;
+  return output;
+}
+
+vlm::Result<std::unique_ptr<InputOutput>> Output::open(const Input& input, bool live) {
+  if (!one_for_each_) return open_shared(live);
+  const std::string path = file_for(input);
+  auto sink = live ? open_growing(path) : open_whole(path);
+  if (!sink) return sink.error();
+  auto formatter = make_formatter(options_);
+  if (!formatter) return formatter.error();
+  auto output = std::make_unique<InputOutput>();
+  output->own_ = std::move(*sink);
+  output->own_formatter_ = std::move(*formatter);
+  output->sink_ = output->own_.get();
+  output->formatter_ = output->own_formatter_.get();
+  return output;
+}
+
+vlm::Status Output::finish() {
+  return shared_ != nullptr ? shared_->commit() : vlm::ok_status();
+}
+
+vlm::Status InputOutput::add(const Record& record) {
+  vlm::Result<std::string> bytes = formatter_->add(record);
+  if (!bytes) return bytes.error();
+  if (!hold_) return sink_->write(*bytes);
+  held_ += *bytes;
+  return vlm::ok_status();
+}
+
+vlm::Status InputOutput::commit() {
+  if (hold_) {
+    if (vlm::Status status = sink_->write(held_); !status) return status;
+    held_.clear();
+  }
+  return own_ != nullptr ? own_->commit() : vlm::ok_status();
+}
+
+}  // namespace describe

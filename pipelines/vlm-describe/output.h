@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formatter.h"
+#include "inputs.h"
+#include "options.h"
+#include "record.h"
+#include "vlm/error.h"
+
+namespace describe {
+
+/// Where bytes go. Errors complete the sentence "… NAME". Thread-bound.
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  virtual vlm::Status write(const std::string& bytes) = 0;
+  /// Makes what was written appear. A sink that ends without it leaves nothing of its own behind,
+  /// except what it had to write at once.
+  virtual vlm::Status commit() = 0;
+};
+
+/// Appends to standard output or to a file that grows, and flushes each time.
+vlm::Result<std::unique_ptr<Sink>> open_growing(const std::string& path);
+/// Collects in a temporary file beside `path`, which commit() renames.
+vlm::Result<std::unique_ptr<Sink>> open_whole(const std::string& path);
+
+class Output;
+
+/// The descriptions of one input. Dropped without commit(), a recording's leave nothing behind.
+class InputOutput {
+ public:
+  vlm::Status add(const Record& record);
+  vlm::Status commit();
+
+ private:
+  friend class Output;
+  std::unique_ptr<Sink> own_;  // null: the shared one
+  std::unique_ptr<Formatter> own_formatter_;
+  Sink* sink_ = nullptr;
+  Formatter* formatter_ = nullptr;
+  bool hold_ = false;  // keep this input's bytes back until it is complete
+  std::string held_;
+};
+
+/// Decides from the options where each input's descriptions go. Thread-bound.
+class Output {
+ public:
+  /// `several`: more than one input was asked for. Fails (a matter of usage) where the options
+  /// contradict each other or what is there.
+  static vlm::Result<std::unique_ptr<Output>> create(const Settings& settings, bool several);
+
+  /// `live`: a source without an end, whose output grows as it comes.
+  vlm::Result<std::unique_ptr<InputOutput>> open(const Input& input, bool live);
+
+  /// Completes what the inputs share. Call it last.
+  vlm::Status finish();
+
+  Format format() const { return options_.format; }
+  bool to_stdout() const { return path_.empty(); }
+
+ private:
+  std::string file_for(const Input& input);
+  vlm::Result<std::unique_ptr<InputOutput>> open_shared(bool live);
+
+  FormatOptions options_;
+  std::string path_;                  // empty: standard output
+  bool one_for_each_ = false;         // path_ is a directory
+  std::map<std::string, int> taken_;  // names given in the directory
+  std::unique_ptr<Sink> shared_;
+  std::unique_ptr<Formatter> shared_formatter_;
+};
+
+}  // namespace describe

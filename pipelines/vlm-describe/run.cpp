@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "run.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <utility>
+
+#include "interrupt.h"
+#include "report.h"
+#include "video.h"
+
+namespace describe {
+
+namespace {
+
+Progress::Level progress_level(const Settings& settings) {
+  if (settings.quiet) return Progress::Level::kQuiet;
+  return settings.verbose ? Progress::Level::kVerbose : Progress::Level::kNormal;
+}
+
+bool holds_video(const std::vector<Input>& inputs) {
+  return std::any_of(inputs.begin(), inputs.end(),
+                     [](const Input& input) { return input.kind == Input::Kind::kVideo; });
+}
+
+bool is_subtitle(Format format) {
+  return format == Format::kVtt || format == Format::kSrt;
+}
+
+/// "-m DIR" as the user gave it, else $VLM_MODEL, else the demo model.
+std::string model_directory(const Settings& settings, const Places& places) {
+  if (!settings.model.model.empty()) return settings.model.model;
+  const char* set = std::getenv("VLM_MODEL");
+  return set != nullptr && *set != '\0' ? set : places.demo_model;
+}
+
+}  // namespace
+
+Run::Run(Settings settings)
+    : settings_(std::move(settings)),
+      places_(find_places()),
+      progress_(progress_level(settings_)),
+      pictures_(settings_,
+                [this](const Input& input, vlm::Result<Record> result) {
+                  picture_done(input, std::move(result));
+                }),
+      trace_(settings_.trace) {
+  settings_.model.model = model_directory(settings_, places_);
+}
+
+vlm::Status Run::prepare_model() {
+  if (vlm::Status status = model_.open(places_.engine_library, settings_.model); !status) {
+    return status;
+  }
+  model_.start_loading();
+  return vlm::ok_status();
+}
+
+ExitStatus Run::run() {
+  const bool several = asks_for_several(settings_.inputs);
+  const std::vector<Input> inputs = expand_inputs(settings_.inputs);
+  inputs_ = inputs.size();
+  const bool any_good = std::any_of(inputs.begin(), inputs.end(), [](const Input& input) {
+    return input.kind != Input::Kind::kFailed;
+  });
+  auto output = Output::create(settings_, several);
+  if (!output) {
+    complain(output.error().message + " (vlm-describe --help explains)");
+    return kUsage;
+  }
+  output_ = std::move(*output);
+  if (any_good) {
+    if (vlm::Status status = prepare_model(); !status) {
+      complain(status.error().message);
+      return kNoModel;
+    }
+    if (vlm::Status status = model_.check(settings_.request_prompt(), settings_.options); !status) {
+      complain(status.error().message);
+      return kUsage;
+    }
+    if (holds_video(inputs) || is_subtitle(output_->format())) {
+      // The plugin opens the engine's library too, and must find the same one.
+      setenv("VLM_ENGINE_LIBRARY", places_.engine_library.c_str(), 1);
+      if (vlm::Status status = prepare_gstreamer(places_.plugin); !status) {
+        complain(status.error().message);
+        return kNoModel;
+      }
+    }
+  }
+  for (const Input& input : inputs) {
+    if (describe(input) == Next::kStop) break;
+  }
+  pictures_.drain();
+  progress_.clear();
+  if (described_ > 0 && !output_broken_) {
+    if (vlm::Status status = output_->finish(); !status) fail(status.error());
+  }
+  if (interrupted() && finished_ < inputs_ && status_ != kNoModel) {
+    complain("interrupted: " + std::to_string(described_) + " of " + std::to_string(inputs_) +
+             (inputs_ == 1 ? " input was described" : " inputs were described"));
+    status_ = kSomeFailed;
+  }
+  return status_;
+}
+
+Run::Next Run::describe(const Input& input) {
+  if (interrupted()) return Next::kStop;
+  if (input.kind == Input::Kind::kFailed) {
+    pictures_.drain();
+    fail({vlm::ErrorKind::kInvalidArgument, input.source + " " + input.error, {}});
+    ++finished_;
+    return Next::kGoOn;
+  }
+  if (engine_ == nullptr) {
+    vlm::Result<std::shared_ptr<vlm::Engine>> engine = model_.engine(progress_);
+    if (!engine) {
+      if (interrupted()) return Next::kStop;
+      progress_.clear();
+      complain(engine.error().message);
+      status_ = kNoModel;
+      return Next::kStop;
+    }
+    engine_ = std::move(*engine);
+    progress_.begin(input.source);
+  }
+  const Next next =
+      input.kind == Input::Kind::kPicture ? describe_picture(input) : describe_one_video(input);
+  return output_broken_ ? Next::kStop : next;
+}
+
+Run::Next Run::describe_picture(const Input& input) {
+  const std::string trace = trace_;
+  if (pictures_.add(input, engine_, trace)) trace_.clear();
+  return Next::kGoOn;
+}
+
+void Run::picture_done(const Input& input, vlm::Result<Record> result) {
+  if (!result && result.error().kind == vlm::ErrorKind::kCancelled && interrupted()) return;
+  ++finished_;
+  vlm::Status status = result ? vlm::ok_status() : vlm::Status(result.error());
+  if (status && !output_broken_) {
+    auto output = output_->open(input, false);
+    status = output ? add(**output, *result) : vlm::Status(output.error());
+    if (status) status = (*output)->commit();
+  }
+  if (!status) {
+    fail(status.error());
+    return;
+  }
+  ++described_;
+  if (inputs_ > 1) {
+    progress_.begin(input.source);
+    progress_.fraction(static_cast<double>(finished_) / static_cast<double>(inputs_));
+  }
+}
+
+Run::Next Run::describe_one_video(const Input& input) {
+  pictures_.drain();
+  std::unique_ptr<InputOutput> output;
+  VideoReceiver receiver;
+  receiver.begin = [&](bool live) -> vlm::Status {
+    auto opened = output_->open(input, live);
+    if (!opened) return opened.error();
+    output = std::move(*opened);
+    return vlm::ok_status();
+  };
+  receiver.add = [&](const Record& record) { return add(*output, record); };
+  vlm::Status status =
+      describe_video(settings_, input, std::exchange(trace_, {}), receiver, progress_);
+  if (status && output != nullptr) status = output->commit();
+  if (status) {
+    ++described_;
+    ++finished_;
+    return Next::kGoOn;
+  }
+  vlm::Error error = status.error();
+  if (error.kind == vlm::ErrorKind::kCancelled && interrupted()) return Next::kStop;
+  ++finished_;
+  if (error.kind != vlm::ErrorKind::kIo) error.message = input.source + ": " + error.message;
+  fail(error);
+  if (error.kind != vlm::ErrorKind::kInvalidModel) return Next::kGoOn;
+  status_ = kNoModel;
+  return Next::kStop;
+}
+
+vlm::Status Run::add(InputOutput& output, const Record& record) {
+  if (output_->to_stdout()) progress_.clear();
+  vlm::Status status = output.add(record);
+  if (!status && status.error().kind == vlm::ErrorKind::kInvalidArgument) {
+    return vlm::Error{
+        vlm::ErrorKind::kInvalidArgument, record.source + " " + status.error().message, {}};
+  }
+  if (!status) output_broken_ = true;
+  return status;
+}
+
+/// One line for one failure. Where output can't be written, nothing more is tried.
+void Run::fail(const vlm::Error& error) {
+  progress_.clear();
+  complain(error.message);
+  if (!error.detail.empty()) progress_.say(error.detail);
+  status_ = std::max(status_, kSomeFailed);
+}
+
+}  // namespace describe
