@@ -74,11 +74,25 @@ struct Options {
 enum class FinishReason { kStop, kLength, kStopString, kRepetition, kCancelled };
 
 /// The word used in messages, metadata and JSON: stop, length, stop_string, repetition, cancelled.
-const char* finish_reason_name(FinishReason reason);
+constexpr const char* finish_reason_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kStopString:
+      return "stop_string";
+    case FinishReason::kRepetition:
+      return "repetition";
+    case FinishReason::kCancelled:
+      return "cancelled";
+  }
+  return "?";
+}
 
 /// Where the time of one request went, in milliseconds.
 struct Timing {
-  double wait_ms = 0;     ///< submit to the first work on it
+  double wait_ms = 0;     ///< submit to the model's first work on it
   double vision_ms = 0;   ///< tower and projector of its pictures
   double prefill_ms = 0;  ///< prompt up to the first token's logits
   double decode_ms = 0;   ///< first token to the last

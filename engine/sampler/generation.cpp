@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "sampler/generation.h"
+
+#include <utility>
+
+#include "base/failure.h"
+#include "sampler/history.h"
+
+namespace vlm {
+
+Generation::Generation(const Settings& settings, StopRules rules, std::span<const int64_t> prompt)
+    : settings_(settings), rules_(std::move(rules)), prompt_(prompt) {
+  if (settings.repetition_penalty != 1) {
+    prompt_seen_ = distinct(prompt);
+  }
+  if (settings.beams()) {
+    beams_.emplace(BeamSettings{
+        .num_beams = settings.num_beams,
+        .eos_ids = static_cast<int64_t>(rules_.eos_ids.size()),
+        .max_new_tokens = rules_.max_new_tokens,
+        .length_penalty = settings.length_penalty,
+        .early_stopping = settings.early_stopping,
+    });
+  }
+}
+
+int64_t Generation::rows() const {
+  return beams_ ? static_cast<int64_t>(beams_->running().size()) : 1;
+}
+
+const BeamSearch::Beam& Generation::row(int64_t row) const {
+  return beams_ ? beams_->running()[static_cast<size_t>(row)] : single_;
+}
+
+int64_t Generation::last_id(int64_t index) const {
+  return row(index).ids.back();
+}
+
+Choice Generation::choice(int64_t first_row) const {
+  Choice choice;
+  choice.first_row = first_row;
+  choice.rows = rows();
+  choice.beams = beams_.has_value();
+  choice.sample = settings_.sample;
+  choice.repetition_penalty = settings_.repetition_penalty;
+  const bool no_end = generated_ < settings_.min_new_tokens;
+  for (int64_t i = 0; i < choice.rows; ++i) {
+    const std::vector<int64_t>& ids = row(i).ids;
+    choice.seen.push_back(settings_.repetition_penalty != 1 ? distinct_with(prompt_seen_, ids)
+                                                            : std::vector<int64_t>());
+    choice.banned.push_back(repeated_ngram_ids(prompt_, ids, settings_.no_repeat_ngram_size));
+    if (no_end) {
+      choice.banned.back() = distinct_with(choice.banned.back(), rules_.eos_ids);
+    }
+    if (beams_) {
+      choice.running_scores.push_back(row(i).score);
+    }
+  }
+  choice.temperature = settings_.temperature;
+  choice.top_k = settings_.top_k;
+  choice.top_p = settings_.top_p;
+  choice.min_p = settings_.min_p;
+  choice.min_keep = beams_ ? static_cast<int64_t>(rules_.eos_ids.size()) + 1 : 1;
+  choice.seed = settings_.seed;
+  choice.sequence = settings_.sequence;
+  choice.token = static_cast<uint64_t>(generated_);
+  choice.candidates = beams_ ? beams_->candidates() : 1;
+  return choice;
+}
+
+std::span<const int64_t> Generation::advance(const Chosen& chosen) {
+  parents_.clear();
+  if (beams_) {
+    advance_beams(chosen);
+  } else {
+    advance_single(chosen);
+  }
+  ++generated_;
+  if (finished()) {
+    parents_.clear();
+  }
+  return parents_;
+}
+
+void Generation::advance_single(const Chosen& chosen) {
+  if (chosen.candidates.empty()) {
+    throw Failure(ErrorKind::kInternal,
+                  "the model's scores are not finite, so no token can be chosen: numbers overflow "
+                  "in this dtype or the weights are broken; try dtype float32");
+  }
+  const Candidate& candidate = chosen.candidates.front();
+  finish_reason_ = rules_.after(prompt_, single_.ids, candidate.token);
+  single_.ids.push_back(candidate.token);
+  single_.logprobs.push_back(candidate.logprob);
+  parents_.push_back(0);
+}
+
+void Generation::advance_beams(const Chosen& chosen) {
+  if (chosen.candidates.empty() && !beams_->best().reason) {
+    throw Failure(ErrorKind::kInternal,
+                  "the model's scores are not finite, so no beam can go on: numbers overflow in "
+                  "this dtype or the weights are broken; try dtype float32");
+  }
+  std::vector<std::optional<FinishReason>> endings;
+  endings.reserve(chosen.candidates.size());
+  for (const Candidate& candidate : chosen.candidates) {
+    endings.push_back(rules_.after(prompt_, row(candidate.row).ids, candidate.token));
+  }
+  parents_ = beams_->advance(chosen.candidates, endings);
+  if (beams_->done()) {
+    finish_reason_ = beams_->best().reason.value_or(FinishReason::kLength);
+  }
+}
+
+std::optional<double> Generation::sequence_score() const {
+  if (!beams_) {
+    return std::nullopt;
+  }
+  return beams_->best().score;
+}
+
+}  // namespace vlm

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "scheduler/batch.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/guard.h"
+
+namespace vlm {
+namespace {
+
+Error cancelled_error() {
+  return {ErrorKind::kCancelled, "the request was cancelled before it had any text", {}};
+}
+
+template <typename T>
+Error wrong_count(const char* what, size_t expected, const std::vector<T>& found) {
+  return {ErrorKind::kInternal,
+          std::string("the model gave ") + std::to_string(found.size()) + " " + what + " for " +
+              std::to_string(expected) + " requests",
+          {}};
+}
+
+}  // namespace
+
+Batch::Batch(Executor& executor, const Tokenizer& tokenizer)
+    : executor_(executor), tokenizer_(tokenizer), pool_(executor.limits().cache_slots) {}
+
+std::optional<Error> Batch::cannot_run(const Job& job) const {
+  if (fatal_) {
+    return fatal_;
+  }
+  if (job.failure()) {
+    return job.failure();
+  }
+  if (job.cancelled()) {
+    return cancelled_error();
+  }
+  if (trace_taken(job.trace_path())) {
+    return Error{ErrorKind::kInvalidArgument,
+                 "another request in progress already writes the trace " + job.trace_path() +
+                     "; give each its own file",
+                 {}};
+  }
+  const ExecutorLimits& limits = executor_.limits();
+  const Share need = job.need();
+  if (need.rows > limits.max_rows) {
+    return Error{ErrorKind::kInvalidArgument,
+                 "num-beams is " + std::to_string(need.rows) + ", but this engine runs at most " +
+                     std::to_string(limits.max_rows) + " sequences at once; use fewer beams",
+                 {}};
+  }
+  if (need.slots > limits.cache_slots) {
+    return Error{ErrorKind::kInvalidArgument,
+                 "prompt and answer take up to " + std::to_string(need.slots) +
+                     " tokens of cache, but there is room for " +
+                     std::to_string(limits.cache_slots) +
+                     "; use fewer beams, fewer new tokens or a shorter prompt",
+                 {}};
+  }
+  return std::nullopt;
+}
+
+bool Batch::trace_taken(const std::string& path) const {
+  const auto same = [&](const Job& job) { return job.trace_path() == path; };
+  return !path.empty() && (std::any_of(running_.begin(), running_.end(),
+                                       [&](const auto& job) { return same(*job); }) ||
+                           std::any_of(waiting_.begin(), waiting_.end(),
+                                       [&](const auto& entry) { return same(*entry.second); }));
+}
+
+void Batch::add(std::unique_ptr<Job> job) {
+  if (const std::optional<Error> error = cannot_run(*job)) {
+    job->fail(*error);
+    return;
+  }
+  order_.push(job->stream(), job->id());
+  const RequestId id = job->id();
+  waiting_.emplace(id, std::move(job));
+}
+
+void Batch::cancel(RequestId id) {
+  if (auto node = waiting_.extract(id); !node.empty()) {
+    order_.remove(id);
+    node.mapped()->fail(cancelled_error());
+    return;
+  }
+  for (const std::unique_ptr<Job>& job : running_) {
+    if (job->id() != id) {
+      continue;
+    }
+    if (job->in_text()) {
+      job->cut_off();
+      finish(*job);
+    } else {
+      fail(*job, cancelled_error());
+    }
+    forget_ended();
+    return;
+  }
+}
+
+void Batch::close() {
+  while (!running_.empty()) {
+    cancel(running_.back()->id());
+  }
+  while (!order_.empty()) {
+    cancel(order_.front());
+  }
+}
+
+void Batch::step() {
+  std::vector<Job*> jobs = start_waiting();
+  encode(jobs);
+  for (const std::unique_ptr<Job>& job : running_) {
+    if (job->in_text()) {
+      jobs.push_back(job.get());
+    }
+  }
+  std::erase_if(jobs, [](const Job* job) { return job->ended(); });
+  run(jobs);
+  forget_ended();
+}
+
+std::vector<Job*> Batch::start_waiting() {
+  const Share capacity = {executor_.limits().max_rows, executor_.limits().cache_slots};
+  const Clock::time_point now = Clock::now();
+  std::vector<Job*> started;
+  int64_t tokens = 0;
+  while (!order_.empty()) {
+    const Job& next = *waiting_.at(order_.front());
+    tokens += next.prompt_tokens();
+    // Who does not fit keeps its turn, so a large request is never passed by small ones for ever.
+    // A step's prompts together stay within one context, which bounds the memory of its
+    // activations.
+    if (!fits(capacity, used_, next.need()) ||
+        (!started.empty() && tokens > executor_.info().context_length)) {
+      break;
+    }
+    auto node = waiting_.extract(order_.pop());
+    Job& job = *node.mapped();
+    running_.push_back(std::move(node.mapped()));
+    used_.rows += job.need().rows;
+    used_.slots += job.need().slots;
+    const Status status = guarded([&] {
+      job.start(pool_, tokenizer_, now);
+      return ok_status();
+    });
+    if (status) {
+      started.push_back(&job);
+    } else {
+      fail(job, status.error());
+    }
+  }
+  return started;
+}
+
+void Batch::encode(Jobs jobs) {
+  std::vector<Job*> owners;
+  std::vector<const PixelTensor*> pixels;
+  std::vector<std::string> traces;
+  for (Job* job : jobs) {
+    if (job->pixels() != nullptr && !job->ended()) {
+      owners.push_back(job);
+      pixels.push_back(job->pixels());
+      traces.push_back(job->trace_path());
+    }
+  }
+  if (owners.empty()) {
+    return;
+  }
+  const Clock::time_point start = Clock::now();
+  const auto images = guarded([&]() -> Result<std::vector<std::shared_ptr<const ImageEmbeds>>> {
+    auto encoded = executor_.encode(pixels, traces);
+    if (encoded.size() != owners.size()) {
+      return wrong_count("pictures", owners.size(), encoded);
+    }
+    return encoded;
+  });
+  if (images) {
+    const double vision_ms = milliseconds(start, Clock::now());
+    for (size_t i = 0; i < owners.size(); ++i) {
+      owners[i]->set_images((*images)[i], vision_ms);
+    }
+  } else if (images.error().kind == ErrorKind::kOutOfMemory && owners.size() > 1) {
+    const size_t half = owners.size() / 2;
+    encode(Jobs(owners).first(half));
+    encode(Jobs(owners).subspan(half));
+  } else {
+    fail_all(owners, images.error());
+  }
+}
+
+void Batch::run(Jobs jobs) {
+  if (jobs.empty() || fatal_) {
+    return;
+  }
+  const Clock::time_point start = Clock::now();
+  const Result<StepResult> result = guarded([&]() -> Result<StepResult> {
+    StepPlan plan;
+    for (const Job* job : jobs) {
+      job->add_to(plan);
+    }
+    StepResult step = executor_.run(plan);
+    if (step.chosen.size() != jobs.size()) {
+      return wrong_count("choices", jobs.size(), step.chosen);
+    }
+    return step;
+  });
+  if (!result) {
+    // Alone, each of them may fit. Repeating is safe: a step writes only slots that its plan names.
+    if (result.error().kind == ErrorKind::kOutOfMemory && jobs.size() > 1) {
+      run(jobs.first(jobs.size() / 2));
+      run(jobs.subspan(jobs.size() / 2));
+    } else {
+      fail_all(jobs, result.error());
+    }
+    return;
+  }
+  const Clock::time_point now = Clock::now();
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    Job& job = *jobs[i];
+    const Status status = guarded([&] {
+      job.advance(result->chosen[i], start, now);
+      return ok_status();
+    });
+    if (!status) {
+      fail(job, status.error());
+    } else if (job.finished()) {
+      finish(job);
+    }
+  }
+}
+
+void Batch::finish(Job& job) {
+  Status traced = ok_status();
+  if (!job.trace_path().empty()) {
+    traced = guarded([&] { return executor_.write_trace(job.trace_path(), job.ids()); });
+  }
+  if (traced) {
+    job.deliver(tokenizer_);
+  } else {
+    job.fail(traced.error());
+  }
+}
+
+void Batch::fail(Job& job, const Error& error) {
+  if (!job.trace_path().empty()) {
+    shielded([&] { executor_.drop_trace(job.trace_path()); });
+  }
+  job.fail(error);
+}
+
+void Batch::fail_all(Jobs jobs, const Error& error) {
+  if (error.kind != ErrorKind::kDevice) {
+    for (Job* job : jobs) {
+      fail(*job, error);
+    }
+    return;
+  }
+  fatal_ = error;
+  for (const std::unique_ptr<Job>& job : running_) {
+    if (!job->ended()) {
+      job->fail(error);
+    }
+  }
+  while (!order_.empty()) {
+    waiting_.extract(order_.pop()).mapped()->fail(error);
+  }
+}
+
+void Batch::forget_ended() {
+  std::erase_if(running_, [&](const std::unique_ptr<Job>& job) {
+    if (job->ended()) {
+      used_.rows -= job->need().rows;
+      used_.slots -= job->need().slots;
+    }
+    return job->ended();
+  });
+}
+
+}  // namespace vlm

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "scheduler/request.h"
+
+#include <utility>
+
+#include "base/guard.h"
+#include "text/description.h"
+
+namespace vlm {
+
+Job::Job(RequestId id, Request request, Callbacks callbacks, Settings settings)
+    : id_(id),
+      request_(std::move(request)),
+      callbacks_(std::move(callbacks)),
+      settings_(std::move(settings)),
+      submitted_(Clock::now()) {}
+
+void Job::prepare(Preparer& preparer, int64_t context_length) {
+  Result<Prepared> prepared = guarded([&] { return preparer.prepare(request_); });
+  request_.frames = {};
+  if (!prepared) {
+    failure_ = prepared.error();
+    return;
+  }
+  prepared_ = std::move(*prepared);
+  prompt_tokens_ = static_cast<int64_t>(prepared_.prompt.ids.size());
+  const Status fits =
+      fit_context(settings_, prompt_tokens(), prepared_.image_tokens, context_length);
+  if (!fits) {
+    failure_ = fits.error();
+    prepared_.pixels = {};
+  }
+}
+
+Share Job::need() const {
+  return worst_case(prompt_tokens(), settings_.num_beams, settings_.max_new_tokens);
+}
+
+void Job::start(SlotPool& pool, const Tokenizer& tokenizer, Clock::time_point now) {
+  slots_.emplace(pool, prompt_tokens());
+  StopRules rules{settings_.eos_ids, StopStrings(tokenizer, settings_.stop),
+                  settings_.max_new_tokens};
+  generation_.emplace(settings_, std::move(rules), prepared_.prompt.ids);
+  if (callbacks_.partial && !settings_.beams()) {
+    partial_.emplace(tokenizer);
+  }
+  timing_.wait_ms = milliseconds(submitted_, now);
+}
+
+const PixelTensor* Job::pixels() const {
+  return prepared_.pixels.images > 0 ? &prepared_.pixels : nullptr;
+}
+
+void Job::set_images(std::shared_ptr<const ImageEmbeds> images, double vision_ms) {
+  images_ = std::move(images);
+  prepared_.pixels = {};
+  timing_.vision_ms = vision_ms;
+}
+
+void Job::add_to(StepPlan& plan) const {
+  const auto first_row = static_cast<int64_t>(plan.prompts.size() + plan.decodes.size());
+  const std::vector<SlotTable>& tables = slots_->tables();
+  if (!in_text_) {
+    plan.prompts.push_back({&prepared_.prompt.ids, &prepared_.prompt.image_offsets, images_,
+                            &tables[0], request_.trace_path});
+  } else {
+    for (int64_t row = 0; row < rows(); ++row) {
+      plan.decodes.push_back({generation_->last_id(row), &tables[static_cast<size_t>(row)]});
+    }
+  }
+  plan.choices.push_back(generation_->choice(first_row));
+}
+
+void Job::advance(const Chosen& chosen, Clock::time_point step_start, Clock::time_point now) {
+  const std::span<const int64_t> parents = generation_->advance(chosen);
+  if (!in_text_) {
+    in_text_ = true;
+    images_ = nullptr;
+    first_token_ = now;
+    timing_.prefill_ms = milliseconds(step_start, now);
+  }
+  last_token_ = now;
+  if (!finished()) {
+    slots_->advance(parents);
+  }
+  report_partial();
+}
+
+void Job::report_partial() {
+  if (!partial_) {
+    return;
+  }
+  partial_->push(generation_->ids().back());
+  const std::string_view text = trimmed(partial_->text());
+  if (text.size() == partial_bytes_) {
+    return;
+  }
+  partial_bytes_ = text.size();
+  shielded([&] { callbacks_.partial(std::string(text)); });
+}
+
+void Job::deliver(const Tokenizer& tokenizer) {
+  Result<Description> result = guarded([&]() -> Result<Description> {
+    Description description;
+    description.text = description_text(tokenizer, generation_->ids());
+    description.prompt = std::move(prepared_.prompt.text);
+    description.token_ids = generation_->ids();
+    description.logprobs = generation_->logprobs();
+    description.sequence_score = generation_->sequence_score();
+    description.finish_reason = generation_->finish_reason();
+    description.prompt_tokens = prompt_tokens();
+    description.image_tokens = prepared_.image_tokens;
+    timing_.decode_ms = milliseconds(first_token_, last_token_);
+    timing_.total_ms = milliseconds(submitted_, Clock::now());
+    description.timing = timing_;
+    return description;
+  });
+  done(std::move(result));
+}
+
+void Job::fail(const Error& error) {
+  done(error);
+}
+
+void Job::release() {
+  slots_.reset();
+  images_ = nullptr;
+  prepared_ = {};
+}
+
+void Job::done(Result<Description> result) {
+  release();
+  ended_ = true;
+  if (!callbacks_.done) {
+    return;
+  }
+  shielded([&] { callbacks_.done(std::move(result)); });
+}
+
+}  // namespace vlm
