@@ -221,10 +221,10 @@ void take_generation(const Raw& raw, vlm::Options& options) {
     if (**stop == '\0') throw UsageError{"--stop is empty; give the text at which to end"};
     options.stop.emplace_back(utf8("--stop", *stop));
   }
-  if (options.min_new_tokens.value_or(0) > options.max_new_tokens.value_or(128)) {
-    throw UsageError{"--min-new-tokens is larger than --max-new-tokens (" +
-                     std::to_string(*options.min_new_tokens) + " and " +
-                     std::to_string(options.max_new_tokens.value_or(128)) + ")"};
+  if (options.min_new_tokens && options.max_new_tokens &&
+      *options.min_new_tokens > *options.max_new_tokens) {
+    throw UsageError{"--min-new-tokens " + std::to_string(*options.min_new_tokens) +
+                     " is more than --max-new-tokens " + std::to_string(*options.max_new_tokens)};
   }
 }
 
