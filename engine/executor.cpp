@@ -122,6 +122,8 @@ class TorchExecutor : public Executor {
     return translated("running the language model", [&] { return step(plan); });
   }
 
+  void drop_trace(const std::string& trace_path) override { traces_.erase(trace_path); }
+
   Status write_trace(const std::string& trace_path,
                      const std::vector<int64_t>& token_ids) override {
     auto node = traces_.extract(trace_path);

@@ -45,7 +45,7 @@ class Executor {
   virtual Status write_trace(const std::string& trace_path,
                              const std::vector<int64_t>& token_ids) = 0;
   /// Forgets what was kept for `trace_path`, if anything: its request failed.
-  virtual void drop_trace(const std::string& trace_path) { static_cast<void>(trace_path); }
+  virtual void drop_trace(const std::string& trace_path) = 0;
 };
 
 /// Loads the weights onto the device that `spec` names. Throws Failure.

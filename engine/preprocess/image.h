@@ -28,7 +28,8 @@ std::optional<std::pair<int64_t, int64_t>> output_size(const PreprocessorConfig&
 /// Pad, resize, crop, rescale and normalise one frame, bit-equal to the reference's PIL image
 /// processor. `aspect_ratio`: auto does what the configuration says, pad pads to a square of the
 /// mean colour first, crop never pads. Reentrant. Errors: a frame of zero size or whose bytes don't
-/// agree with its size, an aspect ratio whose result would be so large that memory runs out, anyres.
+/// agree with its size, an aspect ratio whose result would be so large that memory runs out,
+/// anyres.
 Result<PixelTensor> preprocess_image(const Frame& frame, const PreprocessorConfig& config,
                                      AspectRatio aspect_ratio);
 

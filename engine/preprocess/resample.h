@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace vlm {
+
+/// 8-bit RGB, rows without padding.
+struct Bitmap {
+  int64_t width = 0;
+  int64_t height = 0;
+  std::vector<uint8_t> rgb;  ///< height · width · 3
+};
+
+/// PIL's filters by its own numbers.
+enum class Resample {
+  kNearest = 0,
+  kLanczos = 1,
+  kBilinear = 2,
+  kBicubic = 3,
+  kBox = 4,
+  kHamming = 5
+};
+
+/// A part of a picture, in its pixels.
+struct Window {
+  int64_t left = 0;
+  int64_t top = 0;
+  int64_t width = 0;
+  int64_t height = 0;
+};
+
+/// The part `window` of what `source` is at size width × height, in the arithmetic of Pillow 12
+/// (src/libImaging/Resample.c): the horizontal pass first, 8 bits between the passes, 22-bit
+/// fixed-point weights; a pass that changes no size only cuts. Pixels outside the window cost
+/// nothing, however large the whole would be. Reentrant.
+Bitmap resample(const Bitmap& source, int64_t width, int64_t height, Resample filter,
+                const Window& window);
+
+}  // namespace vlm
