@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "text/prompt.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "text/conversation.h"
+
+namespace vlm {
+namespace {
+
+constexpr std::string_view kImage = "<image>";
+constexpr std::string_view kAuto = "auto";
+constexpr std::string_view kRaw = "raw";
+
+Error refusal(std::string message) {
+  return {ErrorKind::kInvalidArgument, std::move(message), {}};
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+size_t count_markers(std::string_view text) {
+  size_t count = 0;
+  for (size_t at = text.find(kImage); at != text.npos; at = text.find(kImage, at + kImage.size())) {
+    ++count;
+  }
+  return count;
+}
+
+void erase_all(std::string& text, std::string_view what) {
+  for (size_t at = text.find(what); at != text.npos; at = text.find(what, at)) {
+    text.erase(at, what.size());
+  }
+}
+
+// Jinja comments, white space, tags that only mark the assistant's text, and the kind of quotes
+// make no difference.
+std::string essence(std::string source) {
+  for (size_t at = source.find("{#"); at != source.npos; at = source.find("{#")) {
+    const size_t end = source.find("#}", at);
+    source.erase(at, end == source.npos ? source.npos : end + 2 - at);
+  }
+  erase_all(source, "\\n");
+  std::erase_if(source, [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; });
+  std::replace(source.begin(), source.end(), '"', '\'');
+  for (std::string_view mark : {"{%-", "-%}", "{{-", "-}}"}) {
+    for (size_t at = source.find(mark); at != source.npos; at = source.find(mark)) {
+      source.erase(source.find('-', at), 1);
+    }
+  }
+  erase_all(source, "{%generation%}");
+  erase_all(source, "{%endgeneration%}");
+  return source;
+}
+
+// The published chat template of the LLaVA-1.5 conversions, in both of its spellings.
+bool is_llava_template(const std::string& source) {
+  constexpr std::string_view kHead =
+      "{%formessageinmessages%}{%ifmessage['role']!='system'%}{{message['role'].upper()+':'}}"
+      "{%endif%}{%forcontentinmessage['content']|selectattr('type','equalto','image')%}"
+      "{{'<image>'}}{%endfor%}";
+  constexpr std::string_view kText =
+      "{%forcontentinmessage['content']|selectattr('type','equalto','text')%}"
+      "{{content['text']+''}}{%endfor%}";
+  constexpr std::string_view kTail =
+      "{%endfor%}{%ifadd_generation_prompt%}{{'ASSISTANT:'}}{%endif%}";
+  const std::string head(kHead), text(kText), tail(kTail);
+  const std::string found = essence(source);
+  return found == head + text + tail || found == head + "{%ifmessage['role']!='assistant'%}" +
+                                                     text + "{%else%}" + text + "{%endif%}" + tail;
+}
+
+Status check_turns(const std::vector<Turn>& turns) {
+  if (turns.empty() || turns.back().role != Turn::Role::kUser) {
+    return refusal("the prompt is empty: give the user's text as the last turn");
+  }
+  for (size_t i = 0; i < turns.size(); ++i) {
+    const bool user = turns[turns.size() - 1 - i].role == Turn::Role::kUser;
+    if (user != (i % 2 == 0)) {
+      return refusal("the turns of a conversation must alternate between user and assistant");
+    }
+  }
+  const auto blank = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
+  if (std::all_of(turns.back().text.begin(), turns.back().text.end(), blank)) {
+    return refusal("the prompt is empty: say what is asked, for example \"Describe the scene.\"");
+  }
+  return ok_status();
+}
+
+// Pictures without a marker of their own go in front of the first user text.
+Result<std::vector<Turn>> with_markers(std::vector<Turn> turns, size_t pictures) {
+  size_t markers = 0;
+  for (const Turn& turn : turns) markers += count_markers(turn.text);
+  if (markers == pictures) return turns;
+  if (markers != 0) {
+    return refusal("the prompt has " + std::to_string(markers) + " <image> for " +
+                   std::to_string(pictures) +
+                   " pictures: write one for each picture, or none at all");
+  }
+  std::string prefix;
+  for (size_t i = 0; i < pictures; ++i) prefix += std::string(kImage) + "\n";
+  const auto first = std::find_if(turns.begin(), turns.end(),
+                                  [](const Turn& turn) { return turn.role == Turn::Role::kUser; });
+  first->text.insert(0, prefix);
+  return turns;
+}
+
+Result<std::string> raw_text(const Prompt& prompt, size_t pictures) {
+  const std::string& text = prompt.turns.back().text;
+  const size_t markers = count_markers(text);
+  if (prompt.turns.size() != 1 || prompt.system) {
+    return refusal("prompt format raw takes one text and no system text: it is the whole prompt");
+  }
+  if (markers != pictures) {
+    return refusal("the raw prompt has " + std::to_string(markers) + " <image> for " +
+                   std::to_string(pictures) + " pictures: write one for each picture");
+  }
+  return text;
+}
+
+}  // namespace
+
+const std::vector<std::string>& prompt_format_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all = {std::string(kAuto), std::string(kRaw)};
+    const std::vector<std::string> conversations = conversation_names();
+    all.insert(all.begin() + 1, conversations.begin(), conversations.begin() + 1);
+    all.insert(all.end(), conversations.begin() + 1, conversations.end());
+    return all;
+  }();
+  return names;
+}
+
+Result<std::string> format_prompt(const Prompt& prompt, size_t pictures,
+                                  const std::optional<std::string>& chat_template) {
+  if (const Status status = check_turns(prompt.turns); !status) return status.error();
+  if (prompt.format == kRaw) return raw_text(prompt, pictures);
+  const bool own = prompt.format == kAuto || prompt.format == "hf";
+  const Conversation* conversation = find_conversation(own ? "hf" : prompt.format);
+  if (conversation == nullptr) {
+    return refusal("unknown prompt format " + prompt.format + ": use one of " +
+                   joined(prompt_format_names()));
+  }
+  if (own && chat_template && !is_llava_template(*chat_template)) {
+    return Error{ErrorKind::kUnsupported,
+                 "the checkpoint's chat template is not the one of LLaVA-1.5: choose the prompt "
+                 "format yourself (--prompt-format or the property prompt-format), one of " +
+                     joined(prompt_format_names()),
+                 *chat_template};
+  }
+  const Result<std::vector<Turn>> turns = with_markers(prompt.turns, pictures);
+  if (!turns) return turns.error();
+  return render(*conversation, *turns, prompt.system);
+}
+
+Result<PromptIds> tokenize_prompt(const Tokenizer& tokenizer, const std::string& text,
+                                  int64_t image_token_id,
+                                  const std::vector<int64_t>& tokens_per_image) {
+  PromptIds prompt;
+  prompt.text = text;
+  size_t picture = 0;
+  for (int64_t id : tokenizer.encode(text)) {
+    if (id != image_token_id) {
+      prompt.ids.push_back(id);
+      continue;
+    }
+    if (picture < tokens_per_image.size()) {
+      prompt.image_offsets.push_back(static_cast<int64_t>(prompt.ids.size()));
+      prompt.ids.insert(prompt.ids.end(), static_cast<size_t>(tokens_per_image[picture]), id);
+    }
+    ++picture;
+  }
+  if (picture != tokens_per_image.size()) {
+    return refusal("the prompt has " + std::to_string(picture) + " image tokens for " +
+                   std::to_string(tokens_per_image.size()) +
+                   " pictures: write <image> once for each picture, and check that the "
+                   "tokenizer knows the token <image>");
+  }
+  return prompt;
+}
+
+}  // namespace vlm
