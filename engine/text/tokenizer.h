@@ -18,11 +18,12 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  /// From tokenizer.model with the added tokens and the flags of tokenizer_config.json.
+  /// From tokenizer.json, or where there is none from tokenizer.model with the added tokens and the
+  /// flags of tokenizer_config.json.
   static Result<std::unique_ptr<const Tokenizer>> load(const std::string& directory);
 
   /// Ids of `text`; special tokens written out in it become their ids. BOS in front as the
-  /// tokenizer's flags say.
+  /// tokenizer's flags say. Broken UTF-8 counts as U+FFFD, as Python's errors="replace" has it.
   virtual std::vector<int64_t> encode(std::string_view text) const = 0;
   /// Whole text of `ids`, special tokens left out; broken UTF-8 becomes U+FFFD as the reference
   /// does it.
@@ -35,12 +36,15 @@ class Tokenizer {
 
   virtual bool is_special(int64_t id) const = 0;
   virtual std::optional<int64_t> id_of(std::string_view token) const = 0;
-  virtual int64_t bos_id() const = 0;
-  virtual int64_t eos_id() const = 0;
+  virtual int64_t bos_id() const = 0;  ///< -1: none
+  virtual int64_t eos_id() const = 0;  ///< -1: none
   virtual int64_t vocab_size() const = 0;  ///< added tokens included
+  /// Whether decode drops one space in front of the whole text.
+  virtual bool strips_first_space() const { return true; }
 };
 
-/// Turns a growing list of ids into text that only ever grows by whole UTF-8 characters.
+/// Turns a growing list of ids into text that only ever grows by whole UTF-8 characters. Equal to
+/// Tokenizer::decode but where ids spell broken UTF-8, which decode can judge only from its end.
 /// Thread-bound.
 class StreamDecoder {
  public:
@@ -52,7 +56,8 @@ class StreamDecoder {
 
  private:
   const Tokenizer& tokenizer_;
-  std::vector<int64_t> ids_;
+  std::string pending_;  // bytes that are no whole character yet
+  bool at_start_;        // the space in front of the text is still to be dropped
   std::string text_;
 };
 
