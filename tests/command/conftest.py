@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the tests of the command share: the programs under test, and a way to run them."""
+"""What the tests of the command share: the programs under test, and material to run them on."""
 
 import json
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "examples" / "demo-model"))
+
+import scenes  # noqa: E402
+
+FIRST_SEED = 3_000_000_000  # far from every seed that training uses
 
 
 def program(variable):
@@ -23,26 +31,32 @@ class Command:
         self.path = path
 
     def environment(self, **extra):
-        env = dict(os.environ, LC_ALL="C.UTF-8")
-        env.pop("VLM_MODEL", None)
-        env.update(extra)
-        return env
+        return dict(os.environ, LC_ALL="C.UTF-8", **extra)
 
     def run(self, *args, timeout=300, env=None, **kwargs):
+        kwargs.setdefault("stdout", subprocess.PIPE)
         return subprocess.run(
-            [self.path, *map(str, args)], env=env or self.environment(), timeout=timeout,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, **kwargs)
+            [self.path, *map(str, args)], env=env or self.environment(), timeout=timeout, stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, **kwargs)
 
-    def start(self, *args, env=None, **kwargs):
+    def start(self, *args, **kwargs):
+        kwargs.setdefault("stderr", subprocess.PIPE)
         return subprocess.Popen(
-            [self.path, *map(str, args)], env=env or self.environment(), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+            [self.path, *map(str, args)], env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            text=True, **kwargs)
 
     def json(self, *args, **kwargs):
-        """The objects of a call that must succeed."""
+        """The objects of a call that must succeed and stay silent."""
         done = self.run("-f", "jsonl", *args, **kwargs)
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stderr) == (0, "")
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def complaints(done):
+    """The lines on standard error, each of which must be a sentence of the command."""
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("vlm-describe: ") for line in lines), done.stderr
+    return [line.removeprefix("vlm-describe: ") for line in lines]
 
 
 @pytest.fixture(scope="session")
@@ -50,15 +64,42 @@ def command():
     return Command(program("VLM_DESCRIBE"))
 
 
-def make_video(path, seconds=6, size=(160, 120), rate=10, codec="x264enc ! h264parse",
-               mux="mp4mux", pattern="smpte"):
-    """A clip made by GStreamer."""
-    subprocess.run(
-        ["gst-launch-1.0", "-q", "videotestsrc", f"num-buffers={seconds * rate}",
-         f"pattern={pattern}", "!",
-         f"video/x-raw,width={size[0]},height={size[1]},framerate={rate}/1", "!", *codec.split(),
-         "!", mux, "!", "filesink", f"location={path}"],
-        check=True, timeout=120, stdout=subprocess.DEVNULL)
+def launch(line, **kwargs):
+    subprocess.run(["gst-launch-1.0", "-q", *line.split()], check=True, timeout=120, stdout=subprocess.DEVNULL, **kwargs)
+
+
+def test_clip(path, seconds=6, size=(160, 120), rate=10, codec="x264enc ! h264parse", mux="mp4mux", more=""):
+    """A clip of GStreamer's test picture."""
+    launch(f"videotestsrc num-buffers={round(seconds * rate)} ! "
+           f"video/x-raw,width={size[0]},height={size[1]},framerate={rate}/1 ! {codec} ! {mux} name=mux ! "
+           f"filesink location={path} {more}")
+    return pathlib.Path(path)
+
+
+test_clip.__test__ = False
+
+
+def scene_clip(path, shown, seconds=2, rate=10, size=(640, 360)):
+    """A clip that shows each scene for some seconds."""
+    width, height = size
+    line = (f"fdsrc fd=0 ! rawvideoparse format=rgb width={width} height={height} framerate={rate}/1 ! videoconvert ! "
+            f"video/x-raw,format=I420 ! x264enc bitrate=600 ! video/x-h264,profile=main ! h264parse ! mp4mux ! "
+            f"filesink location={path}")
+    frames = b"".join(scenes.render(scene, i / rate - seconds / 2, width, height).tobytes()
+                      for scene in shown for i in range(seconds * rate))
+    launch(line, input=frames)
+    return pathlib.Path(path)
+
+
+def sure_scene(number):
+    """A scene of one shape, of which the demo model is sure."""
+    return scenes.Scene(FIRST_SEED + number, aspect=16 / 9, count=1)
+
+
+def save_scene(scene, path, size=(640, 360)):
+    from PIL import Image
+
+    Image.fromarray(scenes.render(scene, 0, *size)).save(path)
     return pathlib.Path(path)
 
 
@@ -69,15 +110,9 @@ def media(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def video(media):
-    return make_video(media / "clip.mp4")
+    return test_clip(media / "clip.mp4")
 
 
 @pytest.fixture(scope="session")
 def picture(media):
-    from PIL import Image, ImageDraw
-
-    image = Image.new("RGB", (320, 180), "gray")
-    ImageDraw.Draw(image).ellipse((100, 40, 200, 140), fill="red")
-    path = media / "circle.png"
-    image.save(path)
-    return path
+    return save_scene(sure_scene(0), media / "picture.png")
