@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 import scenes
-from conftest import complaints, save_scene, sure_scene
+from conftest import complaints
+from material import save_scene, sure_scene
 
 KEYS = ["source", "index", "pts", "duration", "frame_pts", "prompt", "text", "token_ids", "finish_reason",
         "prompt_tokens", "image_tokens", "logprobs", "timing"]

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from conftest import ROOT, complaints
+from conftest import complaints
+from material import ROOT
 
 OPTIONS = """--model --vision-tower --model-base --prompt --prompt-file --prompt-format --system --image-aspect-ratio
 --max-new-tokens --min-new-tokens --temperature --top-k --top-p --min-p --repetition-penalty --no-repeat-ngram-size

@@ -19,7 +19,8 @@ import time
 import pytest
 
 import scenes
-from conftest import complaints, launch, scene_clip, sure_scene, test_clip
+from conftest import complaints
+from material import launch, made_clip, scene_clip, sure_scene
 
 SECOND = 1_000_000_000
 
@@ -63,13 +64,13 @@ def test_json_of_a_video_has_every_field(command, video):
 
 
 def test_the_last_partial_interval_is_described(command, media):
-    clip = test_clip(media / "five.mp4", seconds=5)
+    clip = made_clip(media / "five.mp4", seconds=5)
     assert close(spans(command.json(clip)), [(0, 2), (2, 2), (4, 1)])
     assert close(spans(command.json("--interval", 100, clip)), [(0, 5)])
 
 
 def test_interval_zero_describes_every_frame(command, media):
-    clip = test_clip(media / "frames.mp4", seconds=1.2)
+    clip = made_clip(media / "frames.mp4", seconds=1.2)
     records = command.json("--interval", 0, "--max-new-tokens", 4, clip)
     assert len(records) == 12
     assert [len(record["frame_pts"]) for record in records] == [1] * 12
@@ -141,14 +142,14 @@ def test_lines_of_text_say_when(command, video):
     ("x264enc ! h264parse", "mpegtsmux", "ts"), ("theoraenc", "oggmux", "ogv"),
     ("videoconvert ! video/x-raw,format=YUY2", "avimux", "avi")])
 def test_containers_and_codecs(command, media, codec, mux, ending):
-    clip = test_clip(media / f"container.{ending}", seconds=3, codec=codec, mux=mux)
+    clip = made_clip(media / f"container.{ending}", seconds=3, codec=codec, mux=mux)
     records = command.json("--max-new-tokens", 6, clip)
     assert len(records) in (2, 3)
     assert all(record["text"] for record in records)
 
 
 def test_sound_is_passed_over(command, media):
-    clip = test_clip(media / "sound.mkv", seconds=4, codec="x264enc ! h264parse", mux="matroskamux",
+    clip = made_clip(media / "sound.mkv", seconds=4, codec="x264enc ! h264parse", mux="matroskamux",
                      more="audiotestsrc num-buffers=170 ! vorbisenc ! mux.")
     assert len(command.json(clip)) == 2
 
@@ -319,7 +320,7 @@ def test_start_needs_a_recording(command, live_uri):
 
 @pytest.fixture(scope="module")
 def long_clip(media):
-    return test_clip(media / "long.mp4", seconds=120)
+    return made_clip(media / "long.mp4", seconds=120)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

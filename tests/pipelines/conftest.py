@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import os
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "command"))
+
+from material import scene_clip, sure_scene  # noqa: E402
+
+
+def program(variable):
+    path = os.environ.get(variable)
+    if not path:
+        pytest.skip(f"{variable} is not set; run these tests with meson test")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shown():
+    """What the clip shows: each scene for two seconds."""
+    return [sure_scene(number) for number in range(20, 24)]
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory, shown):
+    return scene_clip(tmp_path_factory.mktemp("a folder") / "a clip.mp4", shown)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The example applications, built and run as a newcomer would."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+import scenes
+from conftest import program
+from material import ROOT
+
+MODEL = ROOT / "examples" / "demo-model" / "model"
+
+
+def run(*arguments):
+    return subprocess.run(list(map(str, arguments)), capture_output=True, text=True, timeout=180)
+
+
+def check_lines(done, shown):
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(shown)
+    right = sum(line.endswith(scenes.describe(scene.truth())) for line, scene in zip(lines, shown))
+    assert right >= len(shown) - 1, lines
+
+
+def test_the_application_in_cpp(clip, shown):
+    check_lines(run(program("EXAMPLE_DESCRIBE"), clip.as_uri()), shown)
+    done = run(program("EXAMPLE_DESCRIBE"), "file:///nonexistent")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+
+
+def python_with_gi():
+    for python in (sys.executable, "/usr/bin/python3"):
+        if pathlib.Path(python).exists() and run(python, "-c", "import gi").returncode == 0:
+            return python
+    pytest.skip("no Python here has PyGObject (python3-gi)")
+
+
+def test_the_application_in_python(clip, shown):
+    python = python_with_gi()
+    script = ROOT / "examples" / "describe.py"
+    check_lines(run(python, script, clip.as_uri()), shown)
+    done = run(python, script, clip.as_uri(), "What colour is the background?")
+    assert done.returncode == 0
+    assert sum(scene.background in line.lower() for scene, line in zip(shown, done.stdout.splitlines())) >= 3
+    assert run(python, script, "file:///nonexistent").returncode == 1
+
+
+def test_the_engine_without_gstreamer(shown, tmp_path):
+    binary = program("EXAMPLE_ENGINE_ONLY")
+    assert "libgst" not in run("ldd", binary).stdout
+    right = 0
+    for number, scene in enumerate(shown):
+        path = tmp_path / f"{number}.ppm"
+        Image.fromarray(scenes.render(scene, 0, 640, 360)).save(path)
+        done = run(binary, MODEL, path)
+        assert (done.returncode, done.stderr) == (0, "")
+        right += done.stdout.strip() == scenes.describe(scene.truth())
+    assert right >= len(shown) - 1
+    assert run(binary, tmp_path, path).returncode == 1
+    assert run(binary, MODEL, binary).returncode == 1
+    assert run(binary).returncode == 2
