@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "scheduler/batch.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <memory>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fake_model.h"
+
+namespace vlm {
+namespace {
+
+using test::FakeExecutor;
+using test::request_for;
+
+/// A Batch driven by hand, and what its requests ended with.
+class BatchTest : public ::testing::Test {
+ protected:
+  void open(int64_t rows = 8, int64_t slots = 400, int64_t context = 100) {
+    executor_ = std::make_unique<FakeExecutor>(rows, slots, context);
+    batch_ = std::make_unique<Batch>(*executor_, tokenizer_);
+    slots_ = slots;
+  }
+
+  /// Adds a request; its outcome lands in results_ at the returned place.
+  size_t add(Request request) {
+    const size_t place = results_.size();
+    results_.emplace_back();
+    Callbacks callbacks;
+    callbacks.done = [this, place](Result<Description> result) {
+      EXPECT_FALSE(results_[place].has_value()) << "done twice";
+      results_[place] = std::move(result);
+      order_.push_back(place);
+    };
+    GenerationDefaults defaults;
+    defaults.eos_ids = {test::kEos};
+    auto settings = resolve_options(request.options, defaults);
+    settings->sequence = request.sequence;
+    auto job = std::make_unique<Job>(place + 1, std::move(request), std::move(callbacks),
+                                     std::move(*settings));
+    job->prepare(preparer_, executor_->info().context_length);
+    batch_->add(std::move(job));
+    return place;
+  }
+
+  void run_all() {
+    while (!batch_->idle()) {
+      batch_->step();
+    }
+    EXPECT_EQ(batch_->free_slots(), slots_);
+  }
+
+  const Error& error_of(size_t place) {
+    EXPECT_TRUE(results_.at(place) && !*results_[place]);
+    return results_[place]->error();
+  }
+  const Description& description_of(size_t place) {
+    EXPECT_TRUE(results_.at(place) && *results_[place])
+        << (results_[place] ? results_[place]->error().message : "no result");
+    return results_[place]->value();
+  }
+
+  test::FakeTokenizer tokenizer_;
+  test::FakePreparer preparer_;
+  std::unique_ptr<FakeExecutor> executor_;
+  std::unique_ptr<Batch> batch_;
+  int64_t slots_ = 0;
+  std::vector<std::optional<Result<Description>>> results_;
+  std::vector<size_t> order_;
+};
+
+TEST_F(BatchTest, one_request_gets_text_and_numbers) {
+  open();
+  Request request = request_for("what is this", 2);
+  const size_t place = add(std::move(request));
+  run_all();
+  const Description& description = description_of(place);
+  EXPECT_FALSE(description.token_ids.empty());
+  EXPECT_EQ(description.token_ids.size(), description.logprobs.size());
+  EXPECT_EQ(description.prompt, "what is this");
+  EXPECT_EQ(description.image_tokens, 2 * test::kImageTokens);
+  EXPECT_EQ(description.prompt_tokens, 1 + 2 * test::kImageTokens + 12);
+  EXPECT_FALSE(description.sequence_score.has_value());
+  EXPECT_GE(description.timing.total_ms, description.timing.decode_ms);
+  EXPECT_EQ(executor_->steps, static_cast<int64_t>(description.token_ids.size()));
+}
+
+TEST_F(BatchTest, prompts_join_while_others_go_on) {
+  open();
+  executor_->eos_bias = -100;
+  Request first = request_for("first");
+  first.options.max_new_tokens = 10;
+  add(std::move(first));
+  batch_->step();
+  batch_->step();
+  Request second = request_for("second", 1, 9);
+  second.options.max_new_tokens = 3;
+  add(std::move(second));
+  size_t mixed_steps = 0;
+  executor_->before_run = [&](const StepPlan& plan) {
+    mixed_steps += plan.prompts.size() == 1 && plan.decodes.size() == 1;
+  };
+  run_all();
+  EXPECT_EQ(mixed_steps, 1u);
+  EXPECT_EQ(order_, (std::vector<size_t>{1, 0}));
+  EXPECT_EQ(executor_->steps, 10);
+}
+
+TEST_F(BatchTest, pictures_of_all_who_start_are_encoded_together) {
+  open();
+  for (int i = 0; i < 3; ++i) {
+    add(request_for("hello", 1, static_cast<uint8_t>(20 * i)));
+  }
+  add(request_for("no picture", 0));
+  run_all();
+  EXPECT_EQ(executor_->encode_batches, (std::vector<size_t>{3}));
+  EXPECT_EQ(executor_->most_prompts, 4u);
+}
+
+TEST_F(BatchTest, the_prompts_of_a_step_stay_within_one_context) {
+  open(8, 1000, 60);
+  for (int i = 0; i < 4; ++i) {
+    add(request_for(std::string(20, 'a'), 0));
+  }
+  run_all();
+  EXPECT_EQ(executor_->most_prompts, 2u);
+}
+
+TEST_F(BatchTest, who_does_not_fit_waits_for_room_and_is_not_passed) {
+  open(4, 400, 200);
+  executor_->eos_bias = -100;
+  Request small = request_for("small", 0);
+  small.options.max_new_tokens = 8;
+  Request large = request_for("large", 0);
+  large.options.num_beams = 4;
+  large.options.max_new_tokens = 4;
+  add(small);
+  add(large);
+  add(small);
+  run_all();
+  EXPECT_EQ(order_, (std::vector<size_t>{0, 1, 2}));
+  EXPECT_EQ(executor_->most_rows, 4u);
+}
+
+TEST_F(BatchTest, who_can_never_fit_is_told_so) {
+  open(4, 60, 100);
+  Request beams = request_for("beams", 0);
+  beams.options.num_beams = 5;
+  const Error& rows = error_of(add(beams));
+  EXPECT_EQ(rows.kind, ErrorKind::kInvalidArgument);
+  EXPECT_NE(rows.message.find("num-beams is 5"), std::string::npos);
+  beams.options.num_beams = 4;
+  beams.options.max_new_tokens = 50;
+  EXPECT_NE(error_of(add(beams)).message.find("tokens of cache"), std::string::npos);
+  Request lengthy = request_for(std::string(120, 'a'), 0);
+  EXPECT_EQ(error_of(add(lengthy)).kind, ErrorKind::kPromptTooLong);
+  EXPECT_TRUE(batch_->idle());
+}
+
+TEST_F(BatchTest, cancelling_keeps_what_there_is) {
+  open();
+  executor_->eos_bias = -100;
+  const size_t running = add(request_for("running"));
+  Request beams = request_for("beams");
+  beams.options.num_beams = 3;
+  const size_t searching = add(beams);
+  batch_->step();
+  batch_->step();
+  const size_t waiting = add(request_for("waiting"));
+  batch_->cancel(running + 1);
+  batch_->cancel(waiting + 1);
+  batch_->cancel(searching + 1);
+  batch_->cancel(999);
+  EXPECT_TRUE(batch_->idle());
+  EXPECT_EQ(description_of(running).finish_reason, FinishReason::kCancelled);
+  EXPECT_EQ(description_of(running).token_ids.size(), 2u);
+  EXPECT_EQ(description_of(searching).token_ids.size(), 2u);
+  EXPECT_EQ(error_of(waiting).kind, ErrorKind::kCancelled);
+  run_all();
+}
+
+TEST_F(BatchTest, closing_ends_everything) {
+  open(2);
+  executor_->eos_bias = -100;
+  for (int i = 0; i < 5; ++i) {
+    add(request_for("text"));
+  }
+  batch_->step();
+  batch_->close();
+  EXPECT_EQ(order_.size(), 5u);
+  run_all();
+}
+
+TEST_F(BatchTest, a_failed_step_fails_those_in_it_and_no_others) {
+  open(2);
+  const size_t first = add(request_for("first"));
+  const size_t second = add(request_for("second"));
+  const size_t third = add(request_for("third"));
+  executor_->before_run = [&](const StepPlan&) {
+    if (executor_->steps == 1) {
+      throw Failure(ErrorKind::kInternal, "broken");
+    }
+  };
+  run_all();
+  EXPECT_EQ(error_of(first).message, "broken");
+  EXPECT_EQ(error_of(second).message, "broken");
+  EXPECT_TRUE(results_[third]->ok());
+}
+
+TEST_F(BatchTest, without_memory_only_those_fail_that_fail_alone) {
+  open();
+  std::vector<size_t> places;
+  for (int i = 0; i < 5; ++i) {
+    places.push_back(add(request_for(i == 3 ? "elephantine" : "mouse", 1)));
+  }
+  executor_->before_run = [&](const StepPlan& plan) {
+    size_t tokens = plan.decodes.size();
+    for (const PromptPart& part : plan.prompts) {
+      tokens += part.ids->size();
+    }
+    if (tokens > 12) {
+      throw std::bad_alloc();
+    }
+  };
+  executor_->before_encode = [&](size_t pictures) {
+    if (pictures > 1) {
+      throw Failure(ErrorKind::kOutOfMemory, "too many pictures");
+    }
+  };
+  run_all();
+  for (size_t i = 0; i < places.size(); ++i) {
+    if (i == 3) {
+      EXPECT_EQ(error_of(places[i]).kind, ErrorKind::kOutOfMemory);
+    } else {
+      EXPECT_EQ(description_of(places[i]).token_ids, description_of(places[0]).token_ids);
+    }
+  }
+}
+
+TEST_F(BatchTest, a_failed_encode_fails_those_with_pictures) {
+  open();
+  const size_t with = add(request_for("with", 1));
+  const size_t without = add(request_for("without", 0));
+  executor_->before_encode = [](size_t) { throw std::runtime_error("tower"); };
+  run_all();
+  EXPECT_EQ(error_of(with).kind, ErrorKind::kInternal);
+  EXPECT_NE(error_of(with).message.find("tower"), std::string::npos);
+  EXPECT_TRUE(results_[without]->ok());
+}
+
+TEST_F(BatchTest, a_lost_device_fails_everything_from_then_on) {
+  open(1);
+  const size_t running = add(request_for("running"));
+  const size_t waiting = add(request_for("waiting"));
+  executor_->before_run = [](const StepPlan&) {
+    throw Failure(ErrorKind::kDevice, "the GPU is gone");
+  };
+  run_all();
+  EXPECT_EQ(error_of(running).kind, ErrorKind::kDevice);
+  EXPECT_EQ(error_of(waiting).message, "the GPU is gone");
+  EXPECT_EQ(error_of(add(request_for("later"))).message, "the GPU is gone");
+}
+
+TEST_F(BatchTest, scores_that_are_not_numbers_are_an_error) {
+  open();
+  executor_->eos_bias = std::numeric_limits<float>::quiet_NaN();
+  const size_t greedy = add(request_for("greedy"));
+  Request request = request_for("beams");
+  request.options.num_beams = 2;
+  const size_t beams = add(request);
+  run_all();
+  EXPECT_NE(error_of(greedy).message.find("not finite"), std::string::npos);
+  EXPECT_NE(error_of(beams).message.find("not finite"), std::string::npos);
+}
+
+TEST_F(BatchTest, traces_are_written_with_the_ids_or_forgotten) {
+  open();
+  Request request = request_for("trace me");
+  request.trace_path = "t1";
+  const size_t place = add(request);
+  const size_t twin = add(request);
+  request.trace_path = "t2";
+  const size_t cut = add(request);
+  EXPECT_EQ(error_of(twin).kind, ErrorKind::kInvalidArgument);
+  run_all();
+  const std::string count = std::to_string(description_of(place).token_ids.size());
+  EXPECT_EQ(executor_->written["t1"], "pictures prompt " + count);
+  EXPECT_TRUE(results_[cut]->ok());
+  EXPECT_TRUE(executor_->traces.empty());
+
+  request.trace_path = "t3";
+  executor_->fail_trace = true;
+  const size_t unwritten = add(request);
+  run_all();
+  EXPECT_EQ(error_of(unwritten).kind, ErrorKind::kIo);
+
+  request.trace_path = "t4";
+  executor_->before_run = [](const StepPlan&) { throw Failure(ErrorKind::kInternal, "broken"); };
+  add(request);
+  run_all();
+  EXPECT_TRUE(executor_->traces.empty());
+  EXPECT_EQ(executor_->written.size(), 2u);
+}
+
+TEST_F(BatchTest, min_new_tokens_keeps_the_end_away) {
+  open();
+  executor_->eos_bias = 100;
+  Request request = request_for("long");
+  EXPECT_EQ(request.options.max_new_tokens, 12);
+  const size_t brief = add(request);
+  request.options.min_new_tokens = 5;
+  const size_t longer = add(request);
+  request.options.num_beams = 3;
+  const size_t beams = add(request);
+  run_all();
+  EXPECT_EQ(description_of(brief).token_ids, (std::vector<int64_t>{test::kEos}));
+  EXPECT_EQ(description_of(longer).token_ids.size(), 6u);
+  EXPECT_EQ(description_of(longer).finish_reason, FinishReason::kStop);
+  EXPECT_GE(description_of(beams).token_ids.size(), 6u);
+  EXPECT_TRUE(description_of(beams).sequence_score.has_value());
+}
+
+TEST_F(BatchTest, a_stop_string_stays_in_the_text) {
+  open();
+  executor_->eos_bias = -100;
+  const size_t free_running = add(request_for("words"));
+  run_all();
+  const std::string text = description_of(free_running).text;
+  Request request = request_for("words");
+  request.options.stop = {text.substr(2, 3)};
+  const size_t stopped = add(request);
+  run_all();
+  EXPECT_EQ(description_of(stopped).finish_reason, FinishReason::kStopString);
+  EXPECT_NE(description_of(stopped).text.find(request.options.stop[0]), std::string::npos);
+  EXPECT_EQ(text.rfind(description_of(stopped).text, 0), 0u);
+}
+
+}  // namespace
+}  // namespace vlm

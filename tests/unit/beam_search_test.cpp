@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "sampler/beam_search.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace vlm {
+namespace {
+
+constexpr int64_t kEnd = 2;
+
+/// Feeds candidates; token kEnd ends a text, `last` ends all.
+std::vector<int64_t> feed(BeamSearch& search, const std::vector<Candidate>& candidates,
+                          bool last = false) {
+  std::vector<std::optional<FinishReason>> endings;
+  for (const Candidate& candidate : candidates) {
+    std::optional<FinishReason> ending;
+    if (candidate.token == kEnd) {
+      ending = FinishReason::kStop;
+    } else if (last) {
+      ending = FinishReason::kLength;
+    }
+    endings.push_back(ending);
+  }
+  return search.advance(candidates, endings);
+}
+
+BeamSettings settings(EarlyStopping early_stopping = EarlyStopping::kFalse,
+                      double length_penalty = 1) {
+  return {.num_beams = 2,
+          .eos_ids = 1,
+          .max_new_tokens = 10,
+          .length_penalty = length_penalty,
+          .early_stopping = early_stopping};
+}
+
+TEST(BeamSearch, asks_for_enough_to_survive_all_end_ids) {
+  BeamSettings one = settings();
+  EXPECT_EQ(BeamSearch(one).candidates(), 4);
+  one.eos_ids = 3;
+  EXPECT_EQ(BeamSearch(one).candidates(), 8);
+  one.eos_ids = 0;
+  EXPECT_EQ(BeamSearch(one).candidates(), 4);
+}
+
+TEST(BeamSearch, starts_with_one_row_and_goes_on_with_the_best) {
+  BeamSearch search(settings());
+  ASSERT_EQ(search.running().size(), 1u);
+  EXPECT_EQ(search.running()[0].score, 0);
+  EXPECT_EQ(feed(search, {{0, 7, -1, -1}, {0, 8, -2, -2}, {0, 9, -3, -3}, {0, 5, -4, -4}}),
+            (std::vector<int64_t>{0, 0}));
+  EXPECT_EQ(feed(search, {{1, 4, -2.5f, -.5f}, {1, 5, -3, -1}, {0, 6, -4, -3}, {0, 3, -5, -4}}),
+            (std::vector<int64_t>{1, 1}));
+  EXPECT_EQ(search.running()[0].ids, (std::vector<int64_t>{8, 4}));
+  EXPECT_EQ(search.running()[0].logprobs, (std::vector<float>{-2, -.5f}));
+  EXPECT_EQ(search.running()[1].ids, (std::vector<int64_t>{8, 5}));
+  EXPECT_FALSE(search.done());
+}
+
+TEST(BeamSearch, an_end_behind_the_counted_ranks_is_passed_over) {
+  BeamSearch search(settings());
+  feed(search, {{0, 7, -1, -1}, {0, 8, -2, -2}, {0, kEnd, -3, -3}, {0, 5, -4, -4}});
+  EXPECT_FALSE(search.best().reason.has_value());
+  feed(search, {{0, kEnd, -2, -1}, {0, 8, -3, -2}, {1, 9, -4, -3}, {1, 5, -5, -4}});
+  ASSERT_TRUE(search.best().reason.has_value());
+  EXPECT_EQ(search.best().ids, (std::vector<int64_t>{7, kEnd}));
+  EXPECT_EQ(search.best().score, -1) << "-2 over two tokens";
+  EXPECT_EQ(search.running()[0].ids, (std::vector<int64_t>{7, 8}));
+  EXPECT_EQ(search.running()[1].ids, (std::vector<int64_t>{8, 9}));
+}
+
+TEST(BeamSearch, early_stopping_ends_when_every_slot_is_full) {
+  for (const EarlyStopping early : {EarlyStopping::kTrue, EarlyStopping::kFalse}) {
+    BeamSearch search(settings(early, 0));
+    feed(search, {{0, 7, -1, -1}, {0, 8, -2, -2}, {0, 9, -3, -3}, {0, 5, -4, -4}});
+    // Both counted candidates end, worse than what still runs.
+    feed(search, {{0, kEnd, -8, -7}, {1, kEnd, -9, -7}, {0, 9, -7, -3}, {0, 5, -7.5f, -4}});
+    EXPECT_EQ(search.done(), early == EarlyStopping::kTrue);
+  }
+}
+
+TEST(BeamSearch, ends_when_no_running_text_can_become_better) {
+  BeamSearch search(settings(EarlyStopping::kFalse, 0));
+  feed(search, {{0, 7, -1, -1}, {0, 8, -2, -2}, {0, 9, -3, -3}, {0, 5, -4, -4}});
+  feed(search, {{0, kEnd, -2, -1}, {1, kEnd, -3, -1}, {0, 9, -7, -3}, {0, 5, -8, -4}});
+  EXPECT_TRUE(search.done());
+  EXPECT_EQ(search.best().score, -2);
+}
+
+TEST(BeamSearch, never_hopes_for_the_longest_text) {
+  const std::vector<Candidate> first = {
+      {0, 7, -1, -1}, {0, 8, -2, -2}, {0, 9, -3, -3}, {0, 5, -4, -4}};
+  // Running -7 over 2 tokens is worse than -3 over 2, over 10 tokens it would be better.
+  const std::vector<Candidate> second = {
+      {0, kEnd, -2, -1}, {1, kEnd, -3, -1}, {0, 9, -7, -3}, {0, 5, -8, -4}};
+  for (const EarlyStopping early : {EarlyStopping::kNever, EarlyStopping::kFalse}) {
+    BeamSearch search(settings(early, 1));
+    feed(search, first);
+    feed(search, second);
+    EXPECT_EQ(search.done(), early == EarlyStopping::kFalse);
+  }
+}
+
+TEST(BeamSearch, length_penalty_orders_finished_texts) {
+  for (const double penalty : {0.0, 2.0}) {
+    BeamSearch search(settings(EarlyStopping::kTrue, penalty));
+    feed(search, {{0, kEnd, -1, -1}, {0, 8, -2, -2}, {0, 9, -3, -3}, {0, 5, -4, -4}});
+    feed(search, {{0, kEnd, -3, -1}, {1, 7, -5, -2}, {0, 9, -6, -3}, {1, 5, -7, -4}});
+    EXPECT_TRUE(search.done());
+    EXPECT_EQ(search.best().ids.size(), penalty > 0 ? 2u : 1u);
+    EXPECT_FLOAT_EQ(search.best().score, penalty > 0 ? -0.75f : -1.0f);
+  }
+}
+
+TEST(BeamSearch, the_length_ends_all) {
+  BeamSearch search(settings());
+  feed(search, {{0, 7, -1, -1}, {0, 8, -2, -2}, {0, 9, -3, -3}, {0, 5, -4, -4}}, true);
+  EXPECT_TRUE(search.done());
+  EXPECT_EQ(search.best().reason, FinishReason::kLength);
+  EXPECT_EQ(search.best().ids, (std::vector<int64_t>{7}));
+}
+
+TEST(BeamSearch, goes_on_with_fewer_rows_where_little_is_possible) {
+  BeamSearch search(settings());
+  EXPECT_EQ(feed(search, {{0, 7, -1, -1}}), (std::vector<int64_t>{0}));
+  EXPECT_EQ(search.running().size(), 1u);
+  EXPECT_TRUE(feed(search, {}).empty());
+  EXPECT_TRUE(search.done());
+  EXPECT_EQ(search.best().ids, (std::vector<int64_t>{7}));
+}
+
+TEST(BeamSearch, drawn_candidates_keep_their_order_for_finishing_only) {
+  BeamSearch search(settings());
+  // Draw order: the best score comes last and still leads the running texts.
+  feed(search, {{0, kEnd, -5, -5}, {0, 8, -3, -3}, {0, kEnd + 7, -4, -4}, {0, 7, -1, -1}});
+  EXPECT_EQ(search.running()[0].ids, (std::vector<int64_t>{7}));
+  EXPECT_EQ(search.running()[1].ids, (std::vector<int64_t>{8}));
+  EXPECT_EQ(search.best().ids, (std::vector<int64_t>{kEnd}));
+}
+
+}  // namespace
+}  // namespace vlm

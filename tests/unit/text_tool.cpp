@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Answers questions about text and pictures: one JSON object a line on stdin, one a line on stdout.
+// For the tests that compare with the reference; links the core alone.
+//   {"op":"load","directory":D}                     tokenizer for what follows
+//   {"op":"encode","hex":BYTES}                     ids
+//   {"op":"decode","ids":[…]}                       text, and as a stream
+//   {"op":"format","format":F,"system":S|null,"turns":[[role,text]…],"pictures":N,"template":T|null}
+//   {"op":"prompt","text":T,"image_id":I,"tokens":[…]}  ids and offsets
+//   {"op":"pictures","directory":D}                 picture settings for what follows
+//   {"op":"preprocess","width":W,"height":H,"file":RGB,"aspect":A,"out":FLOATS}  shape
+
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "loader/config.h"
+#include "preprocess/image.h"
+#include "text/prompt.h"
+#include "text/tokenizer.h"
+
+namespace {
+
+using Json = nlohmann::json;
+
+std::unique_ptr<const vlm::Tokenizer> tokenizer;
+vlm::PreprocessorConfig pictures;
+
+Json error_of(const vlm::Error& error) {
+  return {{"error", error.message}, {"kind", static_cast<int>(error.kind)}};
+}
+
+std::string unhex(const std::string& hex) {
+  std::string bytes;
+  for (size_t i = 0; i + 1 < hex.size(); i += 2) {
+    bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  }
+  return bytes;
+}
+
+Json load(const Json& request) {
+  auto loaded = vlm::Tokenizer::load(request["directory"]);
+  if (!loaded) return error_of(loaded.error());
+  tokenizer = std::move(*loaded);
+  return {{"vocab_size", tokenizer->vocab_size()},
+          {"bos", tokenizer->bos_id()},
+          {"eos", tokenizer->eos_id()}};
+}
+
+Json decode(const Json& request) {
+  const std::vector<int64_t> ids = request["ids"];
+  vlm::StreamDecoder stream(*tokenizer);
+  std::string grown;
+  for (const int64_t id : ids) grown += stream.push(id);
+  return {{"text", tokenizer->decode(ids)}, {"stream", grown}};
+}
+
+Json format(const Json& request) {
+  vlm::Prompt prompt;
+  prompt.format = request["format"];
+  if (!request["system"].is_null()) prompt.system = request["system"].get<std::string>();
+  for (const Json& turn : request["turns"]) {
+    prompt.turns.push_back({turn[0] == "user" ? vlm::Turn::Role::kUser : vlm::Turn::Role::kAssistant,
+                            turn[1].get<std::string>()});
+  }
+  std::optional<std::string> chat_template;
+  if (!request["template"].is_null()) chat_template = request["template"].get<std::string>();
+  const auto text = vlm::format_prompt(prompt, request["pictures"].get<size_t>(), chat_template);
+  return text ? Json{{"text", *text}} : error_of(text.error());
+}
+
+Json prompt(const Json& request) {
+  const auto ids = vlm::tokenize_prompt(*tokenizer, request["text"], request["image_id"],
+                                        request["tokens"].get<std::vector<int64_t>>());
+  if (!ids) return error_of(ids.error());
+  return {{"ids", ids->ids}, {"offsets", ids->image_offsets}};
+}
+
+Json preprocess(const Json& request) {
+  std::ifstream file(request["file"].get<std::string>(), std::ios::binary);
+  vlm::Frame frame;
+  frame.width = request["width"];
+  frame.height = request["height"];
+  frame.rgb.assign(std::istreambuf_iterator<char>(file), {});
+  const std::string aspect = request["aspect"];
+  const auto ratio = aspect == "pad"    ? vlm::AspectRatio::kPad
+                     : aspect == "crop" ? vlm::AspectRatio::kCrop
+                                        : vlm::AspectRatio::kAuto;
+  const auto pixels = vlm::preprocess_image(frame, pictures, ratio);
+  if (!pixels) return error_of(pixels.error());
+  std::ofstream out(request["out"].get<std::string>(), std::ios::binary);
+  out.write(reinterpret_cast<const char*>(pixels->values.data()),
+            static_cast<std::streamsize>(pixels->values.size() * sizeof(float)));
+  return {{"shape", {pixels->images, pixels->channels, pixels->height, pixels->width}}};
+}
+
+Json answer(const Json& request) {
+  const std::string op = request["op"];
+  if (op == "load") return load(request);
+  if (op == "encode") return {{"ids", tokenizer->encode(unhex(request["hex"]))}};
+  if (op == "decode") return decode(request);
+  if (op == "format") return format(request);
+  if (op == "prompt") return prompt(request);
+  if (op == "preprocess") return preprocess(request);
+  if (op != "pictures") return {{"error", "unknown op " + op}};
+  const auto config = vlm::load_preprocessor_config(request["directory"]);
+  if (!config) return error_of(config.error());
+  pictures = *config;
+  return Json::object();
+}
+
+}  // namespace
+
+int main() {
+  for (std::string line; std::getline(std::cin, line);) {
+    std::cout << answer(Json::parse(line)).dump() << std::endl;
+  }
+  return 0;
+}
