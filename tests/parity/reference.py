@@ -8,7 +8,7 @@ import types
 
 import torch
 import transformers
-from transformers import AutoTokenizer, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import AutoTokenizer, LlamaTokenizer, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
@@ -93,6 +93,13 @@ class Reference:
         rotary.max_seq_len_cached = rotary.original_max_seq_len
 
 
+def load_tokenizer(directory):
+    """AutoTokenizer makes of a tokenizer.model alone, beside a LLaVA config, a tokenizer without the leading space that
+    the model was trained with; the class that the checkpoint names does not."""
+    kind = AutoTokenizer if (directory / "tokenizer.json").exists() else LlamaTokenizer
+    return kind.from_pretrained(directory)
+
+
 def load_processor(directory):
     processor_file = directory / "processor_config.json"
     settings = json.loads(processor_file.read_text()) if processor_file.exists() else {}
@@ -100,7 +107,7 @@ def load_processor(directory):
     pictures = settings.get("image_processor") or json.loads(pictures_file.read_text())
     image_processor = PROCESSORS[pictures["image_processor_type"]].from_pretrained(directory)
     return LlavaProcessor(
-        image_processor=image_processor, tokenizer=AutoTokenizer.from_pretrained(directory),
+        image_processor=image_processor, tokenizer=load_tokenizer(directory),
         patch_size=settings["patch_size"], vision_feature_select_strategy=settings["vision_feature_select_strategy"],
         num_additional_image_tokens=settings["num_additional_image_tokens"])
 
