@@ -57,13 +57,19 @@ class BatchTest : public ::testing::Test {
     EXPECT_EQ(batch_->free_slots(), slots_);
   }
 
-  const Error& error_of(size_t place) {
-    EXPECT_TRUE(results_.at(place) && !*results_[place]);
+  Error error_of(size_t place) {
+    if (!results_.at(place) || results_[place]->ok()) {
+      ADD_FAILURE() << "request " << place << " did not fail";
+      return {};
+    }
     return results_[place]->error();
   }
-  const Description& description_of(size_t place) {
-    EXPECT_TRUE(results_.at(place) && *results_[place])
-        << (results_[place] ? results_[place]->error().message : "no result");
+  Description description_of(size_t place) {
+    if (!results_.at(place) || !results_[place]->ok()) {
+      ADD_FAILURE() << "request " << place << " has no description: "
+                    << (results_[place] ? results_[place]->error().message : "no result");
+      return {};
+    }
     return results_[place]->value();
   }
 
@@ -81,7 +87,7 @@ TEST_F(BatchTest, one_request_gets_text_and_numbers) {
   Request request = request_for("what is this", 2);
   const size_t place = add(std::move(request));
   run_all();
-  const Description& description = description_of(place);
+  const Description description = description_of(place);
   EXPECT_FALSE(description.token_ids.empty());
   EXPECT_EQ(description.token_ids.size(), description.logprobs.size());
   EXPECT_EQ(description.prompt, "what is this");
@@ -153,7 +159,7 @@ TEST_F(BatchTest, who_can_never_fit_is_told_so) {
   open(4, 60, 100);
   Request beams = request_for("beams", 0);
   beams.options.num_beams = 5;
-  const Error& rows = error_of(add(beams));
+  const Error rows = error_of(add(beams));
   EXPECT_EQ(rows.kind, ErrorKind::kInvalidArgument);
   EXPECT_NE(rows.message.find("num-beams is 5"), std::string::npos);
   beams.options.num_beams = 4;

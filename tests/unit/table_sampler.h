@@ -65,7 +65,7 @@ inline Chosen choose(const std::vector<Scores>& rows, const Choice& choice) {
       if (choice.beams) {
         score += choice.running_scores[row];
       }
-      if (!std::isfinite(score)) {
+      if (!std::isfinite(score) || !std::isfinite(raw[token])) {
         continue;
       }
       double key = score;
