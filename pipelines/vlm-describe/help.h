@@ -21,12 +21,13 @@ Examples:
 
 Model:
   -m, --model DIR           directory of a checkpoint (default: $VLM_MODEL, else the demo model)
-      --vision-tower DIR    vision tower of an original-layout checkpoint that holds none
-      --model-base DIR      base model of a checkpoint that holds only a projector or LoRA
+      --vision-tower DIR    vision tower of an original-layout checkpoint that holds none, and
+      --model-base DIR      base model of one that holds only a projector or LoRA: refused in this
+                            version, which reads the Hugging Face layout
       --device NAME         auto, cpu, cuda or cuda:N (default: auto, a GPU where there is one)
       --dtype NAME          auto, float32, bfloat16 or float16 (default: auto, the checkpoint's on a
                             GPU; bfloat16 on a CPU that has it, else float32)
-      --quantization NAME   none, int8 or int4, of the weights alone (default: none)
+      --quantization NAME   none; int8 and int4 are refused in this version (default: none)
 
 The demo model that comes with this program is a demonstration: it knows only simple drawn scenes
 (coloured circles, squares and the like on a plain background) and GStreamer's test patterns, and it
@@ -49,7 +50,7 @@ Text generation; what is not given comes from the checkpoint's generation_config
 default here:
       --max-new-tokens N    longest description, in tokens (128)
       --min-new-tokens N    shortest (0)
-      --temperature T       0 takes the likeliest token, more draws more freely (0)
+      --temperature T       0 takes the likeliest token, above it words are drawn (0)
       --top-k K             draw from the K likeliest tokens; 0: all (0)
       --top-p P             draw from the likeliest tokens that make up P together (1)
       --min-p P             draw from tokens at least P times as likely as the likeliest (0)

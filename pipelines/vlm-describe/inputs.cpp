@@ -118,6 +118,16 @@ Input from_path(const std::string& source, const std::string& path) {
   return failed(source, "is neither a file nor a directory nor a camera");
 }
 
+/// A picture that is fetched by HTTP is decoded as exactly as one on disk.
+Input from_uri(const std::string& uri) {
+  Input input;
+  input.source = input.uri = uri;
+  const bool http = uri.starts_with("http:") || uri.starts_with("https:");
+  const std::string path = uri.substr(0, uri.find_first_of("?#"));
+  input.kind = http && ends_in(path, kPictureEndings) ? Input::Kind::kPicture : Input::Kind::kVideo;
+  return input;
+}
+
 /// Media files by their ending or, where that says nothing, by what they begin with.
 bool is_media(const fs::path& path) {
   if (ends_in(path, kPictureEndings) || ends_in(path, kOtherPictureEndings) ||
@@ -210,10 +220,7 @@ std::vector<Input> expand_inputs(const std::vector<std::string>& arguments) {
     } else if (scheme_of(argument) == "file") {
       inputs.push_back(failed(argument, "is not a valid file: URI; write file:///PATH"));
     } else {
-      Input input;
-      input.kind = Input::Kind::kVideo;
-      input.source = input.uri = argument;
-      inputs.push_back(std::move(input));
+      inputs.push_back(from_uri(argument));
     }
   }
   return inputs;

@@ -9,14 +9,14 @@ namespace describe {
 /// One thing to describe.
 struct Input {
   enum class Kind {
-    kPicture,  ///< a local file, decoded by this program
+    kPicture,  ///< a file here, or fetched by HTTP, that this program decodes itself
     kVideo,    ///< everything that GStreamer opens
     kFailed,   ///< can't be described; `error` completes the sentence "SOURCE …"
   };
   Kind kind = Kind::kFailed;
   std::string source;  ///< as given; in a directory, the directory as given and the file's name
   std::string path;    ///< of a local file, else empty
-  std::string uri;     ///< of a video
+  std::string uri;     ///< of a video, or of a picture to fetch
   std::string error;
 
   /// What output files are named after: the file's name, or something made of the URI.

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "fetch.h"
 #include "interrupt.h"
 #include "picture/picture.h"
 
@@ -17,8 +18,9 @@ constexpr size_t kAheadBytes = size_t{512} << 20;
 
 using Answer = vlm::Result<vlm::Description>;
 
-vlm::Result<vlm::Frame> read_picture(const std::string& path) {
-  const auto bytes = read_file(path, kMaxPictureFile);
+vlm::Result<vlm::Frame> read_picture(const Input& input) {
+  const auto bytes = input.path.empty() ? fetch(input.uri, kMaxPictureFile)
+                                        : read_file(input.path, kMaxPictureFile);
   if (!bytes) return bytes.error();
   return decode_picture(*bytes);
 }
@@ -70,7 +72,7 @@ bool Pictures::add(const Input& input, const std::shared_ptr<vlm::Engine>& engin
   while (pending_.size() >= kAhead) deliver_first();
   Pending pending;
   pending.input = input;
-  vlm::Result<vlm::Frame> frame = read_picture(input.path);
+  vlm::Result<vlm::Frame> frame = read_picture(input);
   if (!frame) {
     vlm::Error error = frame.error();
     error.message = input.source + " " + error.message;

@@ -20,9 +20,9 @@ Progress::Level progress_level(const Settings& settings) {
   return settings.verbose ? Progress::Level::kVerbose : Progress::Level::kNormal;
 }
 
-bool holds_video(const std::vector<Input>& inputs) {
+bool need_gstreamer(const std::vector<Input>& inputs) {
   return std::any_of(inputs.begin(), inputs.end(),
-                     [](const Input& input) { return input.kind == Input::Kind::kVideo; });
+                     [](const Input& input) { return !input.uri.empty(); });
 }
 
 bool is_subtitle(Format format) {
@@ -80,7 +80,7 @@ ExitStatus Run::run() {
       complain(status.error().message);
       return kUsage;
     }
-    if (holds_video(inputs) || is_subtitle(output_->format())) {
+    if (need_gstreamer(inputs) || is_subtitle(output_->format())) {
       // The plugin opens the engine's library too, and must find the same one.
       setenv("VLM_ENGINE_LIBRARY", places_.engine_library.c_str(), 1);
       if (vlm::Status status = prepare_gstreamer(places_.plugin); !status) {

@@ -173,7 +173,7 @@ vlm::Status VideoRun::run(const std::string& trace_path) {
       if (!step) return step.error();
       if (*step == Step::kDone) return at_end();
     } else if (change == GST_STATE_CHANGE_FAILURE) {
-      return failure(vlm::ErrorKind::kIo, "GStreamer could not open it, and gave no reason");
+      return failure(vlm::ErrorKind::kInvalidArgument, "GStreamer could not open it, and gave no reason");
     }
     if (asked_to_end_ && std::chrono::steady_clock::now() > end_deadline_) return at_end();
   }

@@ -258,9 +258,13 @@ def test_http(command, video, picture, web):
         pytest.skip("GStreamer has no HTTP source here")
     records = command.json(f"{web}/{video.name}")
     assert close(spans(records), [(0, 2), (2, 2), (4, 2)])
-    done = command.run(f"{web}/absent.mp4")
-    assert (done.returncode, done.stdout) == (1, "")
-    complaints(done)
+    (here,), (there,) = command.json(picture), command.json(f"{web}/{picture.name}?size=full")
+    assert (here["token_ids"], here["logprobs"]) == (there["token_ids"], there["logprobs"])
+    for name in ("absent.mp4", "absent.png"):
+        done = command.run(f"{web}/{name}")
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = complaints(done)
+        assert line.startswith(f"{web}/{name}")
 
 
 def free_port():
