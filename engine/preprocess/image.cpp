@@ -44,7 +44,7 @@ Bitmap padded(const Bitmap& picture, const PreprocessorConfig& config) {
   const int64_t side = std::max(picture.width, picture.height);
   Bitmap canvas{side, side, std::vector<uint8_t>(static_cast<size_t>(side * side * kChannels))};
   for (size_t i = 0; i < canvas.rgb.size(); ++i) {
-    canvas.rgb[i] = static_cast<uint8_t>(255 * config.mean[i % kChannels]);
+    canvas.rgb[i] = static_cast<uint8_t>(std::clamp(255 * config.mean[i % kChannels], 0.0, 255.0));
   }
   const int64_t left = (side - picture.width) / 2;
   const int64_t top = (side - picture.height) / 2;

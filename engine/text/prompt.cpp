@@ -2,9 +2,9 @@
 #include "text/prompt.h"
 
 #include <algorithm>
-#include <array>
 #include <string_view>
 
+#include "text/chat_template.h"
 #include "text/conversation.h"
 
 namespace vlm {
@@ -30,49 +30,6 @@ size_t count_markers(std::string_view text) {
     ++count;
   }
   return count;
-}
-
-void erase_all(std::string& text, std::string_view what) {
-  for (size_t at = text.find(what); at != text.npos; at = text.find(what, at)) {
-    text.erase(at, what.size());
-  }
-}
-
-// Jinja comments, white space, tags that only mark the assistant's text, and the kind of quotes
-// make no difference.
-std::string essence(std::string source) {
-  for (size_t at = source.find("{#"); at != source.npos; at = source.find("{#")) {
-    const size_t end = source.find("#}", at);
-    source.erase(at, end == source.npos ? source.npos : end + 2 - at);
-  }
-  erase_all(source, "\\n");
-  std::erase_if(source, [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; });
-  std::replace(source.begin(), source.end(), '"', '\'');
-  for (std::string_view mark : {"{%-", "-%}", "{{-", "-}}"}) {
-    for (size_t at = source.find(mark); at != source.npos; at = source.find(mark)) {
-      source.erase(source.find('-', at), 1);
-    }
-  }
-  erase_all(source, "{%generation%}");
-  erase_all(source, "{%endgeneration%}");
-  return source;
-}
-
-// The published chat template of the LLaVA-1.5 conversions, in both of its spellings.
-bool is_llava_template(const std::string& source) {
-  constexpr std::string_view kHead =
-      "{%formessageinmessages%}{%ifmessage['role']!='system'%}{{message['role'].upper()+':'}}"
-      "{%endif%}{%forcontentinmessage['content']|selectattr('type','equalto','image')%}"
-      "{{'<image>'}}{%endfor%}";
-  constexpr std::string_view kText =
-      "{%forcontentinmessage['content']|selectattr('type','equalto','text')%}"
-      "{{content['text']+''}}{%endfor%}";
-  constexpr std::string_view kTail =
-      "{%endfor%}{%ifadd_generation_prompt%}{{'ASSISTANT:'}}{%endif%}";
-  const std::string head(kHead), text(kText), tail(kTail);
-  const std::string found = essence(source);
-  return found == head + text + tail || found == head + "{%ifmessage['role']!='assistant'%}" +
-                                                     text + "{%else%}" + text + "{%endif%}" + tail;
 }
 
 Status check_turns(const std::vector<Turn>& turns) {

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Text and pictures against the reference, live: ids, decoded text, prompts and pixels must be equal.
+
+Tokenizers are sentencepiece models trained on the spot, loaded by the reference's LlamaTokenizer. (AutoTokenizer is no
+reference for a LLaVA directory without tokenizer.json: transformers 5.17 takes a class there that puts no space in
+front of the text and ignores `legacy`.) The reference's PIL image processors are CLIPImageProcessorPil and
+LlavaImageProcessorPil; without the suffix 5.17 takes torchvision, which rounds otherwise.
+
+VLM_TEXT_STRINGS and VLM_TEXT_PICTURES set how many are compared, VLM_TEXT_SEED where they start.
+"""
+
+import json
+import os
+import pathlib
+import random
+import subprocess
+
+import numpy as np
+import pytest
+import sentencepiece
+import transformers
+from PIL import Image
+from transformers import LlamaTokenizer, TokenizersBackend
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from transformers.models.llava.processing_llava import LlavaProcessor
+
+transformers.utils.logging.set_verbosity_error()
+
+STRINGS = int(os.environ.get("VLM_TEXT_STRINGS", "24000"))
+PICTURES = int(os.environ.get("VLM_TEXT_PICTURES", "400"))
+SEED = int(os.environ.get("VLM_TEXT_SEED", "0"))
+PIECES = 900
+
+TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
+    "{# Render all images first #}{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}"
+    "{{ '<image>\n' }}{% endfor %}{# Render all text next #}{% if message['role'] != 'assistant' %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' '}}"
+    "{% endfor %}{% else %}{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
+    "{% generation %}{{ content['text'] + ' '}}{% endgeneration %}{% endfor %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}")
+
+
+class Tool:
+    """The engine's text and picture code, in a process of its own."""
+
+    def __init__(self):
+        root = pathlib.Path(__file__).resolve().parents[2]
+        path = os.environ.get("VLM_TEXT_TOOL", str(root / "build" / "tests" / "unit" / "text-tool"))
+        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        encoding="utf-8")
+
+    def ask(self, op, **arguments):
+        self.process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, f"the tool ended with status {self.process.wait()} at {op}"
+        return json.loads(line)
+
+    def must(self, op, **arguments):
+        reply = self.ask(op, **arguments)
+        assert "error" not in reply, reply["error"]
+        return reply
+
+
+@pytest.fixture(scope="module")
+def tool():
+    tool = Tool()
+    yield tool
+    tool.process.stdin.close()
+    tool.process.wait()
+
+
+# ---- Tokenizers
+
+WORDS = ("USER ASSISTANT What is in this picture Describe the scene a red circle big small on top left of and image "
+         "naïve café straße Здравствуй мир 日本語 テスト 你好 世界 한국어 مرحبا").split()
+
+
+def sentences(rng):
+    for _ in range(1200):
+        words = [rng.choice(WORDS) if rng.random() < 0.6 else
+                 "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randrange(1, 8)))
+                 for _ in range(rng.randrange(1, 12))]
+        yield " ".join(words) + rng.choice([".", "?", "!", " 42", "\t", ""])
+    yield "".join(map(chr, range(33, 127)))
+
+
+def train(path, seed, **changes):
+    options = dict(model_type="bpe", byte_fallback=True, normalization_rule_name="identity", split_digits=True,
+                   remove_extra_whitespaces=False, allow_whitespace_only_pieces=True, character_coverage=0.99)
+    options.update(changes)
+    prefix = str(path / "trained")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=sentences(random.Random(f"corpus {seed}")), model_prefix=prefix, vocab_size=PIECES,
+        num_threads=1, minloglevel=2, **options)
+    os.rename(prefix + ".model", path / "tokenizer.model")
+
+
+def entry(text, **flags):
+    return {"content": text, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
+            "special": True, **flags}
+
+
+NAMED = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+DECODER = {"0": entry("<unk>"), "1": entry("<s>"), "2": entry("</s>"), str(PIECES): entry("<image>"),
+           str(PIECES + 1): entry("<pad>")}
+PLAIN = {**NAMED, "tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "added_tokens_decoder": DECODER}
+STRIPPING = {**DECODER, str(PIECES + 2): entry("<l>", lstrip=True), str(PIECES + 3): entry("<r>", rstrip=True),
+             str(PIECES + 4): entry("<b>", lstrip=True, rstrip=True),
+             str(PIECES + 5): entry("plain word", special=False, normalized=True),
+             str(PIECES + 6): entry("<image>x", special=False)}
+
+TOKENIZERS = {
+    "legacy": ({}, {**PLAIN, "legacy": True}, {}),
+    "not-legacy": ({}, {**PLAIN, "legacy": False}, {}),
+    "legacy-absent": ({}, PLAIN, {}),
+    "no-bos": ({}, {key: value for key, value in PLAIN.items() if key != "add_bos_token"}, {}),
+    "bos-and-eos": ({}, {**PLAIN, "add_eos_token": True}, {}),
+    "no-prefix": ({}, {**PLAIN, "add_prefix_space": False}, {}),
+    "stripping": ({}, {**PLAIN, "added_tokens_decoder": STRIPPING}, {}),
+    "stripping-legacy": ({}, {**PLAIN, "added_tokens_decoder": STRIPPING, "legacy": True}, {}),
+    "older-files": ({}, {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True,
+                         "additional_special_tokens": ["<image>"]},
+                    {"added_tokens.json": {"<image>": PIECES, "<pad>": PIECES + 1, "word": PIECES + 2},
+                     "special_tokens_map.json": {key: entry(value) for key, value in NAMED.items()}}),
+    "no-config": ({}, None, {}),
+    "unigram": ({"model_type": "unigram"}, PLAIN, {}),
+    "no-bytes": ({"byte_fallback": False}, PLAIN, {}),
+    "nfkc": ({"normalization_rule_name": "nmt_nfkc", "remove_extra_whitespaces": True}, PLAIN, {}),
+    "symbols": ({"user_defined_symbols": ["<foo>", "blah"], "control_symbols": ["<ctl>"]}, PLAIN, {}),
+    "json": ({}, PLAIN, "save"),
+    "json-legacy": ({}, {**PLAIN, "legacy": True}, "save"),
+    "json-published": ({}, PLAIN, "published"),
+}
+
+
+def published(tokenizer_json):
+    """The steps that the published LLaVA-1.5 conversions have: `▁` in front of every stretch of text."""
+    tokenizer_json["normalizer"] = {"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}
+    tokenizer_json["pre_tokenizer"] = None
+    tokenizer_json["model"]["unk_token"] = "<unk>"
+
+
+def make_tokenizer(directory, name):
+    """Writes a tokenizer's directory; its reference."""
+    changes, config, files = TOKENIZERS[name]
+    train(directory, SEED, **changes)
+    if config is not None:
+        (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    if files not in ("save", "published"):
+        for file, content in files.items():
+            (directory / file).write_text(json.dumps(content))
+        return LlamaTokenizer.from_pretrained(directory)
+    LlamaTokenizer.from_pretrained(directory).save_pretrained(directory)
+    if files == "published":
+        path = directory / "tokenizer.json"
+        content = json.loads(path.read_text())
+        published(content)
+        path.write_text(json.dumps(content))
+    return TokenizersBackend.from_pretrained(directory)
+
+
+SPECIALS = ["<image>", "</s>", "<s>", "<unk>", "<pad>", "<0x41>", "<0x0A>", "<l>", "<r>", "<b>", "plain word", "word",
+            "<image>x", "<foo>", "blah", "<ctl>", "<imag", "▁", "<", ">"]
+SPACES = [" ", "  ", "   ", "\n", "\t", "\r\n", "\u00a0", "\u3000", "\u200b", "\u2028", "        ", "\x85", "\v"]
+
+
+def random_text(rng):
+    """A string; sometimes as bytes that are no UTF-8, which Python reads with replacement characters."""
+    parts = []
+    for _ in range(rng.choice([0, 1, 1, 2, 3, 5, 8, 13])):
+        kind = rng.random()
+        if kind < 0.3:
+            parts.append(rng.choice(WORDS))
+        elif kind < 0.5:
+            parts.append(rng.choice(SPACES))
+        elif kind < 0.7:
+            parts.append(rng.choice(SPECIALS))
+        elif kind < 0.8:
+            parts.append("".join(chr(rng.randrange(32, 127)) for _ in range(rng.randrange(1, 9))))
+        elif kind < 0.9:
+            parts.append(chr(rng.choice([rng.randrange(0x80, 0xD800), rng.randrange(0xE000, 0x110000),
+                                         rng.randrange(0, 32), 0x1F600 + rng.randrange(64), 0x301])))
+        else:
+            parts.append(" " + rng.choice(WORDS))
+    data = "".join(parts).encode()
+    if rng.random() < 0.1 and data:
+        data = bytearray(data)
+        for _ in range(rng.randrange(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        data = bytes(data)[:rng.randrange(len(data)) + 1]
+    return data
+
+
+def random_ids(rng, size):
+    ids = []
+    for _ in range(rng.randrange(0, 12)):
+        if rng.random() < 0.5:
+            ids.append(rng.randrange(size + 3))
+        else:  # pieces 3…258 are the bytes
+            ids += [3 + byte for byte in rng.choice(["é", "中", "😀", "a", "\n"]).encode()]
+            if rng.random() < 0.3:
+                ids.pop()
+    return ids
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_tokenizer(tool, tmp_path, name):
+    reference = make_tokenizer(tmp_path, name)
+    loaded = tool.must("load", directory=str(tmp_path))
+    rng = random.Random(f"{name} {SEED}")
+    assert loaded["vocab_size"] == len(reference)
+    for _ in range(STRINGS // len(TOKENIZERS) + 1):
+        data = random_text(rng)
+        text = data.decode(errors="replace")
+        expected = reference.encode(text)
+        assert tool.ask("encode", hex=data.hex())["ids"] == expected, (text, reference.convert_ids_to_tokens(expected))
+        for ids in (expected, random_ids(rng, len(reference))):
+            decoded = tool.ask("decode", ids=ids)
+            wanted = reference.decode(ids, skip_special_tokens=True)
+            assert decoded["text"] == wanted, ids
+            # What grows is a start of the whole; a run of bytes at the end is still held back.
+            assert wanted.startswith(decoded["stream"]), ids
+            last = reference.convert_ids_to_tokens([id for id in ids if id < len(reference)] or [0])[-1]
+            assert decoded["stream"] == wanted or "<0x" in last or last in reference.all_special_tokens, ids
+
+
+# ---- Prompts
+
+def messages(turns, pictures, system):
+    result = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system is not None else []
+    for index, (role, text) in enumerate(turns):
+        content = [{"type": "image"}] * pictures if index == 0 else []
+        result.append({"role": role, "content": content + [{"type": "text", "text": text}]})
+    return result
+
+
+@pytest.mark.parametrize("name", ["legacy", "not-legacy", "older-files", "json-published"])
+def test_prompt(tool, tmp_path, name):
+    reference = make_tokenizer(tmp_path, name)
+    tool.must("load", directory=str(tmp_path))
+    rng = random.Random(f"prompt {name} {SEED}")
+    picture = Image.new("RGB", (20, 10))
+    for _ in range(60):
+        side = rng.choice([16, 24])
+        processor = LlavaProcessor(
+            image_processor=CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}),
+            tokenizer=reference, patch_size=8, vision_feature_select_strategy=rng.choice(["default", "full"]),
+            num_additional_image_tokens=1, chat_template=TEMPLATE)
+        pictures = rng.randrange(0, 4)
+        system = rng.choice([None, "You see pictures."])
+        turns = [("user" if index % 2 == 0 else "assistant", " ".join(rng.sample(WORDS, 4)))
+                 for index in range(rng.choice([1, 1, 3]))]
+        expected = processor.apply_chat_template(messages(turns, pictures, system), add_generation_prompt=True)
+        text = tool.must("format", format="auto", system=system, turns=turns, pictures=pictures,
+                         template=rng.choice([TEMPLATE, None]))["text"]
+        assert text == expected
+        batch = processor(text=text, images=[picture] * pictures or None)
+        tokens = (side // 8) ** 2 + (processor.vision_feature_select_strategy == "full")
+        ids = tool.must("prompt", text=text, image_id=PIECES, tokens=[tokens] * pictures)
+        expected = np.asarray(batch["input_ids"]).reshape(-1).tolist()
+        assert ids["ids"] == expected
+        assert ids["offsets"] == [i for i, id in enumerate(expected) if id == PIECES][::tokens]
+
+
+# ---- Pictures
+
+def random_settings(rng):
+    """What preprocessor_config.json says, and the class that reads it."""
+    settings = {}
+
+    def maybe(key, *values):
+        if rng.random() < 0.6:
+            settings[key] = rng.choice(values)
+
+    side, other = rng.randrange(1, 70), rng.randrange(1, 70)
+    maybe("size", {"shortest_edge": side}, {"height": side, "width": other}, side, [side, other])
+    settings["crop_size"] = rng.choice([{"height": side, "width": side}, {"height": side, "width": other}, other,
+                                        [other, side]])
+    maybe("do_resize", True, True, False)
+    maybe("do_center_crop", True, False)
+    maybe("do_rescale", True, True, False)
+    maybe("do_normalize", True, True, False)
+    maybe("rescale_factor", 1 / 255, 0.00392156862745098, 1 / 127.5, 0.1)
+    maybe("resample", 0, 1, 2, 3, 3, 4, 5)
+    maybe("image_mean", [0.5, 0.4, 0.3], [0.0, 0.999, 0.1])
+    maybe("image_std", [0.5, 0.25, 1.7])
+    name = rng.choice(["CLIPImageProcessor", "LlavaImageProcessor"])
+    if name == "LlavaImageProcessor":
+        maybe("do_pad", True, False)
+    return name, settings
+
+
+def random_picture(rng):
+    width, height = rng.choice([
+        (rng.randrange(1, 90), rng.randrange(1, 90)), (1, 1), (rng.randrange(1, 400), rng.randrange(1, 4)),
+        (rng.randrange(1, 4), rng.randrange(1, 400)), (rng.randrange(100, 700), rng.randrange(100, 500))])
+    numbers = np.random.default_rng(rng.randrange(1 << 30))
+    if rng.random() < 0.5:
+        pixels = numbers.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    else:  # hard edges, where filters overshoot
+        pixels = np.repeat(numbers.integers(0, 2, (height, width, 1), dtype=np.uint8) * 255, 3, axis=2)
+    return np.ascontiguousarray(pixels)
+
+
+def test_pixels(tool, tmp_path):
+    rng = random.Random(f"pixels {SEED}")
+    classes = {"CLIPImageProcessor": CLIPImageProcessorPil, "LlavaImageProcessor": LlavaImageProcessorPil}
+    for index in range(PICTURES):
+        name, settings = random_settings(rng)
+        picture = random_picture(rng)
+        height, width = picture.shape[:2]
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": name, **settings}))
+        (tmp_path / "frame").write_bytes(picture.tobytes())
+        tool.must("pictures", directory=str(tmp_path))
+        aspect = rng.choice(["auto", "auto", "crop", "pad"])
+        reference = classes[name].from_pretrained(tmp_path)
+        if aspect != "auto":
+            reference = LlavaImageProcessorPil(**{**settings, "do_pad": aspect == "pad"})
+        expected = np.asarray(reference(Image.fromarray(picture))["pixel_values"][0], dtype=np.float32)
+        reply = tool.must("preprocess", width=width, height=height, file=str(tmp_path / "frame"), aspect=aspect,
+                          out=str(tmp_path / "pixels"))
+        got = np.fromfile(tmp_path / "pixels", dtype=np.float32).reshape(reply["shape"])[0]
+        assert got.shape == expected.shape, (index, settings, picture.shape)
+        assert np.array_equal(got, expected), (index, settings, picture.shape, np.abs(got - expected).max())
