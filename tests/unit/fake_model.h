@@ -63,6 +63,7 @@ class FakeTokenizer : public Tokenizer {
   std::string token_text(int64_t id) const override {
     return id < vocab_size() ? pieces_[static_cast<size_t>(id)] : "";
   }
+  bool is_byte(int64_t id) const override { return token_text(id) >= "\x80"; }
   bool is_special(int64_t id) const override { return id < kFirstLetter; }
   std::optional<int64_t> id_of(std::string_view token) const override {
     for (size_t id = 0; id < pieces_.size(); ++id) {
