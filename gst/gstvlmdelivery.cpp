@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "gstvlmdelivery.h"
+
+#include <algorithm>
+
+#include "gstvlmdescription.h"
+
+namespace gstvlm {
+namespace {
+
+std::string name_of(GstElement* element) {
+  const std::unique_ptr<gchar, Unref> name(gst_element_get_name(element));
+  return name.get();
+}
+
+std::string model_name(const Dispatcher& dispatcher) {
+  const std::shared_ptr<vlm::Engine> engine = dispatcher.engine();
+  return engine == nullptr ? std::string() : engine->info().name;
+}
+
+// A lost device or no memory is not one window's affair.
+bool stops_everything(vlm::ErrorKind kind) {
+  return kind == vlm::ErrorKind::kDevice || kind == vlm::ErrorKind::kOutOfMemory;
+}
+
+}  // namespace
+
+void Delivery::start() {
+  join();
+  thread_ = std::thread([this] {
+    const bool ended = guarded(shared_.element, false, [this] {
+      run();
+      return true;
+    });
+    if (!ended) {
+      shared_.dispatcher.fail();
+      shared_.held.resolve_all();
+    }
+  });
+}
+
+void Delivery::join() {
+  if (thread_.joinable()) {
+    thread_.join();
+  }
+}
+
+void Delivery::run() {
+  Clock::time_point last_stats = Clock::now();
+  while (true) {
+    const std::chrono::nanoseconds period(shared_.all_settings().stats_interval_ns);
+    std::optional<Clock::time_point> deadline;
+    if (period.count() > 0) {
+      deadline = last_stats + period;
+      if (Clock::now() >= *deadline) {
+        last_stats = Clock::now();
+        GstStructure* stats = shared_.stats.snapshot(shared_.dispatcher.counts()).release();
+        gst_element_post_message(shared_.element,
+                                 gst_message_new_element(GST_OBJECT(shared_.element), stats));
+        continue;
+      }
+    }
+    Outcome outcome = shared_.dispatcher.next(deadline);
+    if (outcome.kind == Outcome::Kind::kStopped) {
+      return;
+    }
+    if (outcome.kind != Outcome::Kind::kTick) {
+      handle(std::move(outcome));
+    }
+  }
+}
+
+void Delivery::handle(Outcome outcome) {
+  if (stale(outcome)) {
+    return;
+  }
+  if (outcome.kind == Outcome::Kind::kEvent) {
+    text_event(std::move(outcome.event));
+  } else if (outcome.kind == Outcome::Kind::kPartial) {
+    grown(outcome);
+  } else if (outcome.result) {
+    described(outcome);
+  } else {
+    failed(outcome);
+  }
+}
+
+void Delivery::described(const Outcome& outcome) {
+  const vlm::Description& description = *outcome.result;
+  const Window& window = outcome.window;
+  const StructurePtr structure =
+      describe(window, description, outcome.latency_ns, model_name(shared_.dispatcher),
+               name_of(shared_.element));
+  if (!window.extra) {
+    shared_.stats.count_described(description, outcome.latency_ns);
+    shared_.held.resolve(window.serial, structure.get());
+  }
+  shared_.latest.set(copy_structure(structure.get()));
+  if (stale(outcome)) {
+    // A flush came in between, and may have cleared what has just been set.
+    shared_.latest.clear();
+    return;
+  }
+  bool details = false;
+  {
+    const ObjectLock lock(shared_.element);
+    shared_.last_description = description.text;
+    details = shared_.settings.details;
+  }
+  put_text(window, structure.get(), outcome.latency_ns);
+  StructurePtr message = copy_structure(structure.get());
+  if (details) {
+    add_details(message.get(), description);
+  }
+  gst_element_post_message(
+      shared_.element, gst_message_new_element(GST_OBJECT(shared_.element), message.release()));
+  g_object_notify(G_OBJECT(shared_.element), "last-description");
+}
+
+void Delivery::put_text(const Window& window, const GstStructure* structure,
+                        uint64_t latency_ns) {
+  if (!shared_.text_on_arrival) {
+    if (!window.extra) {
+      shared_.text.put_text(structure, window.times.pts, window.times.duration, true);
+    }
+    return;
+  }
+  const uint64_t newest = shared_.newest_pts;
+  const uint64_t interval = shared_.streaming().interval_ns;
+  // Without an interval the next text comes about as soon as this one did.
+  const uint64_t duration = interval != 0 ? window.times.duration
+                                          : std::max(window.times.duration, latency_ns);
+  shared_.text.put_text(structure, newest == kNoTime ? window.times.pts : newest, duration, false);
+}
+
+void Delivery::failed(const Outcome& outcome) {
+  const vlm::Error& error = outcome.result.error();
+  if (!outcome.window.extra) {
+    shared_.stats.count_failed();
+  }
+  const bool skip = shared_.all_settings().on_error == OnError::kSkip &&
+                    !stops_everything(error.kind);
+  if (skip) {
+    shared_.held.resolve(outcome.window.serial, nullptr);
+    post_warning(shared_.element, error, Stage::kWindow);
+    return;
+  }
+  post_error(shared_.element, error, Stage::kWindow);
+  shared_.dispatcher.fail();
+  shared_.held.resolve_all();
+}
+
+void Delivery::grown(const Outcome& outcome) {
+  GstStructure* structure =
+      describe_partial(outcome.window, outcome.text, model_name(shared_.dispatcher),
+                       name_of(shared_.element))
+          .release();
+  gst_element_post_message(shared_.element,
+                           gst_message_new_element(GST_OBJECT(shared_.element), structure));
+}
+
+void Delivery::text_event(EventPtr event) {
+  switch (GST_EVENT_TYPE(event.get())) {
+    case GST_EVENT_STREAM_START:
+      shared_.text.put_stream(event.get());
+      break;
+    case GST_EVENT_SEGMENT:
+      shared_.text.put_segment(std::move(event));
+      break;
+    case GST_EVENT_GAP: {
+      GstClockTime start = 0;
+      GstClockTime duration = 0;
+      gst_event_parse_gap(event.get(), &start, &duration);
+      shared_.text.put_gap(start, duration);
+      break;
+    }
+    default:
+      shared_.text.put_event(std::move(event));
+  }
+}
+
+}  // namespace gstvlm

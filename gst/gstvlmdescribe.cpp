@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+
+/**
+ * SECTION:element-vlmdescribe
+ * @title: vlmdescribe
+ *
+ * Describes video with a LLaVA model. Video passes through untouched; every #GstVlmDescribe:interval
+ * some frames are taken, a model answers #GstVlmDescribe:prompt about them, and the text goes out
+ * three ways: as GstCustomMeta `vlm-description` on the buffers, as an element message of that name,
+ * and as timed text on the request pad `text`. All three carry the same structure:
+ *
+ * * `text`, `prompt`, `model`, `element` (string)
+ * * `pts`, `duration`, `stream-time`, `running-time` (uint64, ns) of the window described
+ * * `frame-pts` (GstValueArray of uint64, ns), `utc` (int64, µs, live sources only)
+ * * `index` (uint64), `tokens` (uint), `logprob` (double, mean of a token), `latency` (uint64, ns)
+ * * `finish-reason` (stop, length, stop_string, repetition or cancelled), `partial` (boolean)
+ *
+ * Of a recording every window is described, and video waits where the model is slower. A live
+ * source never waits: one window is described, one waits, and the newest wins.
+ *
+ * The element is a plain GstElement rather than a GstBaseTransform: it never transforms, it holds
+ * EOS and (meta-policy=exact) video until texts are there, it has a second source pad with a thread
+ * of its own, and every query goes to the neighbour as it came.
+ *
+ * ## Example launch line
+ * |[
+ * gst-launch-1.0 filesrc location=video.mp4 ! decodebin ! vlmdescribe name=describe ! fakesink \
+ *     describe.text ! webvttenc ! filesink location=video.vtt
+ * ]|
+ *
+ * Since: 0.1
+ */
+
+#include "gstvlmdescribe.h"
+
+#include <gst/video/video.h>
+
+#include <cstring>
+
+#include "gstvlmcontext.h"
+#include "gstvlmdelivery.h"
+#include "gstvlmengine.h"
+#include "gstvlmproperties.h"
+#include "gstvlmstream.h"
+
+#define GST_CAT_DEFAULT gst_vlm_debug
+
+namespace {
+
+using gstvlm::ObjectLock;
+
+enum { SIGNAL_DESCRIBE_NOW, LAST_SIGNAL };
+guint signals[LAST_SIGNAL];
+
+GstStaticPadTemplate sink_template = GST_STATIC_PAD_TEMPLATE(
+    "sink", GST_PAD_SINK, GST_PAD_ALWAYS,
+    GST_STATIC_CAPS(GST_VIDEO_CAPS_MAKE(GST_VIDEO_FORMATS_ALL) "; "
+                    GST_VIDEO_CAPS_MAKE_WITH_FEATURES("ANY", GST_VIDEO_FORMATS_ALL)));
+GstStaticPadTemplate src_template = GST_STATIC_PAD_TEMPLATE(
+    "src", GST_PAD_SRC, GST_PAD_ALWAYS,
+    GST_STATIC_CAPS(GST_VIDEO_CAPS_MAKE(GST_VIDEO_FORMATS_ALL) "; "
+                    GST_VIDEO_CAPS_MAKE_WITH_FEATURES("ANY", GST_VIDEO_FORMATS_ALL)));
+GstStaticPadTemplate text_template = GST_STATIC_PAD_TEMPLATE(
+    "text", GST_PAD_SRC, GST_PAD_REQUEST, GST_STATIC_CAPS("text/x-raw, format=(string)utf8"));
+
+// The C++ side of an element, made in init and deleted in finalize.
+struct Describe {
+  Describe(GstElement* element, GstPad* sink, GstPad* src)
+      : shared(element), stream(shared, sink, src), delivery(shared) {}
+
+  gstvlm::Shared shared;
+  gstvlm::Stream stream;
+  gstvlm::Delivery delivery;
+  gstvlm::Loader loader;
+  vlm::ModelSpec spec;  // of what is loaded or being loaded; belongs to the state changes
+};
+
+}  // namespace
+
+struct _GstVlmDescribe {
+  GstElement parent;
+  GstPad* sink;
+  GstPad* src;
+  Describe* d;
+};
+
+G_DEFINE_TYPE(GstVlmDescribe, gst_vlm_describe, GST_TYPE_ELEMENT)
+GST_ELEMENT_REGISTER_DEFINE(vlmdescribe, "vlmdescribe", GST_RANK_NONE, GST_TYPE_VLM_DESCRIBE)
+
+namespace {
+
+void set_prompt(GstVlmDescribe* self, const char* prompt) {
+  {
+    const ObjectLock lock(self);
+    self->d->shared.settings.prompt = prompt;
+  }
+  g_object_notify(G_OBJECT(self), "prompt");
+}
+
+// `vlm-prompt` works from either side, and is passed on for others.
+void look_for_prompt(GstVlmDescribe* self, GstEvent* event) {
+  const GstStructure* structure = gst_event_get_structure(event);
+  if ((GST_EVENT_TYPE(event) & GST_EVENT_CUSTOM_UPSTREAM) == 0 || structure == nullptr ||
+      !gst_structure_has_name(structure, "vlm-prompt")) {
+    return;
+  }
+  if (const char* prompt = gst_structure_get_string(structure, "prompt")) {
+    set_prompt(self, prompt);
+  }
+}
+
+GstFlowReturn chain(GstPad*, GstObject* parent, GstBuffer* data) {
+  GstVlmDescribe* self = GST_VLM_DESCRIBE(parent);
+  gstvlm::BufferPtr buffer(data);
+  return gstvlm::guarded(self, GST_FLOW_ERROR,
+                         [&] { return self->d->stream.chain(std::move(buffer)); });
+}
+
+gboolean sink_event(GstPad*, GstObject* parent, GstEvent* data) {
+  GstVlmDescribe* self = GST_VLM_DESCRIBE(parent);
+  gstvlm::EventPtr event(data);
+  look_for_prompt(self, event.get());
+  return gstvlm::guarded(self, FALSE, [&] {
+    return static_cast<gboolean>(self->d->stream.event(std::move(event)));
+  });
+}
+
+gboolean src_event(GstPad* pad, GstObject* parent, GstEvent* event) {
+  look_for_prompt(GST_VLM_DESCRIBE(parent), event);
+  return gst_pad_event_default(pad, parent, event);
+}
+
+// What a text sink says about its own lateness or caps is of no use to the video.
+gboolean text_event(GstPad* pad, GstObject* parent, GstEvent* event) {
+  if (GST_EVENT_TYPE(event) == GST_EVENT_QOS || GST_EVENT_TYPE(event) == GST_EVENT_RECONFIGURE) {
+    gst_event_unref(event);
+    return TRUE;
+  }
+  return src_event(pad, parent, event);
+}
+
+gboolean src_query(GstPad* pad, GstObject* parent, GstQuery* query) {
+  return gstvlm::answer_context(GST_ELEMENT(parent), query) ||
+         gst_pad_query_default(pad, parent, query);
+}
+
+// Everything goes on to the neighbour, past the text pad that GStreamer's own proxying would ask.
+gboolean sink_query(GstPad* pad, GstObject* parent, GstQuery* query) {
+  GstVlmDescribe* self = GST_VLM_DESCRIBE(parent);
+  if (GST_QUERY_TYPE(query) == GST_QUERY_CAPS) {
+    GstCaps* filter = nullptr;
+    gst_query_parse_caps(query, &filter);
+    GstCaps* templ = gst_pad_get_pad_template_caps(pad);
+    GstCaps* peer = gst_pad_peer_query_caps(self->src, filter);
+    GstCaps* caps = gst_caps_intersect_full(peer, templ, GST_CAPS_INTERSECT_FIRST);
+    gst_query_set_caps_result(query, caps);
+    gst_caps_unref(caps);
+    gst_caps_unref(peer);
+    gst_caps_unref(templ);
+    return TRUE;
+  }
+  if (GST_QUERY_TYPE(query) == GST_QUERY_ACCEPT_CAPS) {
+    GstCaps* caps = nullptr;
+    gst_query_parse_accept_caps(query, &caps);
+    GstCaps* templ = gst_pad_get_pad_template_caps(pad);
+    const gboolean accepted =
+        gst_caps_is_subset(caps, templ) && gst_pad_peer_query_accept_caps(self->src, caps);
+    gst_caps_unref(templ);
+    gst_query_set_accept_caps_result(query, accepted);
+    return TRUE;
+  }
+  return gstvlm::answer_context(GST_ELEMENT(parent), query) ||
+         gst_pad_peer_query(self->src, query);
+}
+
+// Text with its window's own time comes after the window and the time to describe it.
+gboolean text_query(GstPad* pad, GstObject* parent, GstQuery* query) {
+  GstVlmDescribe* self = GST_VLM_DESCRIBE(parent);
+  if (GST_QUERY_TYPE(query) != GST_QUERY_LATENCY) {
+    return src_query(pad, parent, query);
+  }
+  if (!gst_pad_peer_query(self->sink, query)) {
+    return FALSE;
+  }
+  const gstvlm::Settings::Streaming streaming = self->d->shared.streaming();
+  const bool window = streaming.text_timing == gstvlm::TextTiming::kWindow ||
+                      (streaming.text_timing == gstvlm::TextTiming::kAuto &&
+                       streaming.mode == gstvlm::Mode::kRecorded);
+  gboolean live = FALSE;
+  GstClockTime min = 0;
+  GstClockTime max = 0;
+  gst_query_parse_latency(query, &live, &min, &max);
+  if (live && window) {
+    const GstClockTime more = streaming.interval_ns + streaming.latency_ns;
+    gst_query_set_latency(query, live, min + more,
+                          GST_CLOCK_TIME_IS_VALID(max) ? max + more : GST_CLOCK_TIME_NONE);
+  }
+  return TRUE;
+}
+
+GstPad* request_pad(GstElement* element, GstPadTemplate* templ, const gchar*, const GstCaps*) {
+  GstVlmDescribe* self = GST_VLM_DESCRIBE(element);
+  return gstvlm::guarded(self, static_cast<GstPad*>(nullptr), [&] {
+    return self->d->shared.text.attach(templ, text_query, text_event);
+  });
+}
+
+void release_pad(GstElement* element, GstPad* pad) {
+  GstVlmDescribe* self = GST_VLM_DESCRIBE(element);
+  gstvlm::guarded(self, [&] { self->d->shared.text.detach(pad); });
+}
+
+void set_property(GObject* object, guint id, const GValue* value, GParamSpec* pspec) {
+  GstVlmDescribe* self = GST_VLM_DESCRIBE(object);
+  gstvlm::guarded(self, [&] {
+    bool known = false;
+    {
+      const ObjectLock lock(self);
+      known = gstvlm::set_setting(self->d->shared.settings, id, value);
+    }
+    if (!known) {
+      G_OBJECT_WARN_INVALID_PROPERTY_ID(object, id, pspec);
+    } else if (id == gstvlm::PROP_STATS_INTERVAL) {
+      self->d->shared.dispatcher.poke();
+    }
+  });
+}
+
+void get_property(GObject* object, guint id, GValue* value, GParamSpec* pspec) {
+  GstVlmDescribe* self = GST_VLM_DESCRIBE(object);
+  gstvlm::Shared& shared = self->d->shared;
+  gstvlm::guarded(self, [&] {
+    if (id == gstvlm::PROP_STATS) {
+      g_value_take_boxed(value, shared.stats.snapshot(shared.dispatcher.counts()).release());
+      return;
+    }
+    const ObjectLock lock(self);
+    if (id == gstvlm::PROP_LAST_DESCRIPTION) {
+      g_value_set_string(value, shared.last_description.c_str());
+    } else if (!gstvlm::get_setting(shared.settings, id, value)) {
+      G_OBJECT_WARN_INVALID_PROPERTY_ID(object, id, pspec);
+    }
+  });
+}
+
+void describe_now(GstVlmDescribe* self) {
+  gstvlm::guarded(self, [&] { self->d->stream.describe_now(); });
+}
+
+bool refuse(GstVlmDescribe* self, const vlm::Error& error) {
+  gstvlm::post_error(GST_ELEMENT(self), error, gstvlm::Stage::kLoad);
+  return false;
+}
+
+// Called on the loading thread.
+void loaded(GstVlmDescribe* self, vlm::Result<std::shared_ptr<vlm::Engine>> engine) {
+  if (engine) {
+    self->d->shared.dispatcher.set_engine(std::move(*engine));
+  } else {
+    self->d->shared.dispatcher.fail();
+    self->d->shared.held.resolve_all();
+  }
+}
+
+// Called on the loading thread, with no lock.
+void announce(GstVlmDescribe* self, const vlm::ModelSpec& spec) {
+  if (std::shared_ptr<vlm::Engine> engine = self->d->shared.dispatcher.engine()) {
+    gstvlm::announce_engine(GST_ELEMENT(self), {spec, std::move(engine)});
+  }
+}
+
+// Checks what is set and sees to an engine: one that a neighbour or the application has, else one
+// that is loaded on a worker.
+bool prepare(GstVlmDescribe* self) {
+  Describe& d = *self->d;
+  const vlm::Result<const vlm::EngineApi*> api = gstvlm::engine_api();
+  if (!api) {
+    gstvlm::post_missing_library(GST_ELEMENT(self), api.error());
+    return false;
+  }
+  const gstvlm::Settings settings = d.shared.all_settings();
+  vlm::ModelSpec spec = settings.spec;
+  if (spec.model.empty()) {
+    const vlm::Result<std::string> standard = gstvlm::default_model();
+    if (!standard) {
+      return refuse(self, standard.error());
+    }
+    spec.model = *standard;
+  }
+  if (settings.streaming.interval_ns == 0 && settings.streaming.frames != 1) {
+    return refuse(self, {vlm::ErrorKind::kInvalidArgument,
+                         "interval=0 describes single frames; set frames=1 or an interval.",
+                         {}});
+  }
+  if (const vlm::Status ok = (*api)->check_request(settings.engine_prompt(), settings.options);
+      !ok) {
+    return refuse(self, ok.error());
+  }
+  if (d.shared.dispatcher.ready() && spec == d.spec) {
+    return true;
+  }
+  d.spec = spec;
+  gstvlm::ask_for_engine(GST_ELEMENT(self));
+  GstContext* context = gst_element_get_context(GST_ELEMENT(self), gstvlm::kEngineContext);
+  const std::optional<gstvlm::SharedEngine> offered = gstvlm::engine_of_context(context);
+  g_clear_pointer(&context, gst_context_unref);
+  if (offered && offered->spec == spec) {
+    d.shared.dispatcher.set_engine(offered->engine);
+    return true;
+  }
+  if (const vlm::Status ok = (*api)->check_model(spec); !ok) {
+    return refuse(self, ok.error());
+  }
+  d.shared.dispatcher.set_engine(nullptr);
+  d.loader.start(*api, spec, GST_ELEMENT(self),
+                 [self](vlm::Result<std::shared_ptr<vlm::Engine>> engine) {
+                   loaded(self, std::move(engine));
+                 },
+                 [self, spec] { announce(self, spec); });
+  return true;
+}
+
+bool start(GstVlmDescribe* self) {
+  Describe& d = *self->d;
+  const vlm::ModelSpec wanted = d.shared.all_settings().spec;
+  const bool same = wanted == d.spec || (wanted.model.empty() && [&] {
+                      vlm::ModelSpec named = wanted;
+                      named.model = d.spec.model;
+                      return named == d.spec;
+                    }());
+  if (!same) {
+    d.shared.dispatcher.reset();
+    if (!prepare(self)) {
+      return false;
+    }
+  }
+  d.stream.start();
+  d.shared.dispatcher.start();
+  d.delivery.start();
+  return true;
+}
+
+void finish(GstVlmDescribe* self) {
+  self->d->delivery.join();
+  self->d->shared.text.reset();
+}
+
+GstStateChangeReturn change_state(GstElement* element, GstStateChange transition) {
+  GstVlmDescribe* self = GST_VLM_DESCRIBE(element);
+  Describe& d = *self->d;
+  const bool ready = gstvlm::guarded(self, false, [&] {
+    if (transition == GST_STATE_CHANGE_NULL_TO_READY) {
+      d.shared.dispatcher.reset();
+      d.shared.stats.reset();
+      d.shared.traced = false;
+      return prepare(self);
+    }
+    if (transition == GST_STATE_CHANGE_READY_TO_PAUSED) {
+      return start(self);
+    }
+    if (transition == GST_STATE_CHANGE_PAUSED_TO_READY) {
+      // Before chaining up, which waits for the streaming threads.
+      d.shared.dispatcher.stop();
+      d.shared.held.flush();
+    }
+    return true;
+  });
+  if (!ready) {
+    return GST_STATE_CHANGE_FAILURE;
+  }
+  const GstStateChangeReturn result =
+      GST_ELEMENT_CLASS(gst_vlm_describe_parent_class)->change_state(element, transition);
+  gstvlm::guarded(self, [&] {
+    if (transition == GST_STATE_CHANGE_PAUSED_TO_READY) {
+      finish(self);
+    } else if (transition == GST_STATE_CHANGE_READY_TO_PAUSED &&
+               result == GST_STATE_CHANGE_FAILURE) {
+      d.shared.dispatcher.stop();
+      finish(self);
+    } else if (transition == GST_STATE_CHANGE_READY_TO_NULL) {
+      d.loader.abandon();
+      d.shared.dispatcher.set_engine(nullptr);
+      d.spec = vlm::ModelSpec();
+    }
+  });
+  return result;
+}
+
+void finalize(GObject* object) {
+  delete GST_VLM_DESCRIBE(object)->d;
+  G_OBJECT_CLASS(gst_vlm_describe_parent_class)->finalize(object);
+}
+
+GstPad* add_pad(GstVlmDescribe* self, GstStaticPadTemplate* templ, const char* name) {
+  GstPad* pad = gst_pad_new_from_static_template(templ, name);
+  GST_PAD_SET_PROXY_CAPS(pad);
+  GST_PAD_SET_PROXY_ALLOCATION(pad);
+  gst_element_add_pad(GST_ELEMENT(self), pad);
+  return pad;
+}
+
+}  // namespace
+
+static void gst_vlm_describe_class_init(GstVlmDescribeClass* klass) {
+  GObjectClass* object_class = G_OBJECT_CLASS(klass);
+  GstElementClass* element_class = GST_ELEMENT_CLASS(klass);
+  object_class->set_property = set_property;
+  object_class->get_property = get_property;
+  object_class->finalize = finalize;
+  element_class->change_state = change_state;
+  element_class->request_new_pad = request_pad;
+  element_class->release_pad = release_pad;
+  gstvlm::install_properties(object_class);
+  /**
+   * GstVlmDescribe::describe-now:
+   *
+   * Describes the newest frame at once, besides the windows. Where the element no longer has it at
+   * hand, it takes the next one.
+   *
+   * Since: 0.1
+   */
+  signals[SIGNAL_DESCRIBE_NOW] = g_signal_new_class_handler(
+      "describe-now", G_TYPE_FROM_CLASS(klass),
+      static_cast<GSignalFlags>(G_SIGNAL_RUN_LAST | G_SIGNAL_ACTION), G_CALLBACK(describe_now),
+      nullptr, nullptr, nullptr, G_TYPE_NONE, 0);
+  gst_element_class_add_static_pad_template(element_class, &sink_template);
+  gst_element_class_add_static_pad_template(element_class, &src_template);
+  gst_element_class_add_static_pad_template(element_class, &text_template);
+  gst_element_class_set_static_metadata(
+      element_class, "Video describer", "Filter/Analyzer/Video",
+      "Describes video with a LLaVA model: as metadata, as messages and as timed text",
+      "The gst-vlm developers");
+}
+
+static void gst_vlm_describe_init(GstVlmDescribe* self) {
+  self->sink = add_pad(self, &sink_template, "sink");
+  gst_pad_set_chain_function(self->sink, chain);
+  gst_pad_set_event_function(self->sink, sink_event);
+  gst_pad_set_query_function(self->sink, sink_query);
+  self->src = add_pad(self, &src_template, "src");
+  gst_pad_set_event_function(self->src, src_event);
+  gst_pad_set_query_function(self->src, src_query);
+  self->d = new Describe(GST_ELEMENT(self), self->sink, self->src);
+}

@@ -1,0 +1,481 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "gstvlmdispatch.h"
+
+#include <algorithm>
+
+namespace gstvlm {
+
+struct Dispatcher::Slot {
+  enum class Phase { kWaiting, kWithEngine, kDone, kEvent };
+  uint64_t token = 0;  // never used twice
+  Phase phase = Phase::kWaiting;
+  Job job;
+  EventPtr event;
+  bool closed = false;  // times are final
+  std::optional<vlm::RequestId> request;
+  std::string text;
+  bool text_is_new = false;
+  std::optional<vlm::Result<vlm::Description>> result;
+  int64_t done_us = 0;
+};
+
+// Guards nothing but the fields here: no call to the engine, to GStreamer or to a callback happens
+// while `mutex` is held.
+struct Dispatcher::Core {
+  mutable Mutex mutex;
+  CondVar changed;
+  std::deque<Slot> slots GSTVLM_GUARDED_BY(mutex);
+  bool stopped GSTVLM_GUARDED_BY(mutex) = true;
+  bool flushing GSTVLM_GUARDED_BY(mutex) = false;
+  bool failed GSTVLM_GUARDED_BY(mutex) = false;
+  bool delivering GSTVLM_GUARDED_BY(mutex) = false;
+  bool poked GSTVLM_GUARDED_BY(mutex) = false;
+  uint64_t epoch GSTVLM_GUARDED_BY(mutex) = 0;
+  uint64_t next_token GSTVLM_GUARDED_BY(mutex) = 1;
+  uint64_t windows GSTVLM_GUARDED_BY(mutex) = 0;
+  uint64_t passed_over GSTVLM_GUARDED_BY(mutex) = 0;
+  // Emptied with the dispatcher, so that no callback can be the engine's last owner.
+  std::shared_ptr<vlm::Engine> engine GSTVLM_GUARDED_BY(mutex);
+
+  Slot* find(uint64_t token) GSTVLM_REQUIRES(mutex) {
+    const auto slot = std::find_if(slots.begin(), slots.end(),
+                                   [token](const Slot& s) { return s.token == token; });
+    return slot == slots.end() ? nullptr : &*slot;
+  }
+
+  size_t count(Slot::Phase phase) const GSTVLM_REQUIRES(mutex) {
+    return static_cast<size_t>(
+        std::count_if(slots.begin(), slots.end(), [phase](const Slot& s) {
+          return s.phase == phase && !s.job.window.extra;
+        }));
+  }
+
+  size_t unfinished() const GSTVLM_REQUIRES(mutex) {
+    return count(Slot::Phase::kWaiting) + count(Slot::Phase::kWithEngine);
+  }
+
+  std::optional<Offer> refusal() const GSTVLM_REQUIRES(mutex) {
+    if (stopped || flushing) {
+      return Offer::kFlushing;
+    }
+    return failed ? std::optional(Offer::kFailed) : std::nullopt;
+  }
+
+  // Token of the window that waits for the engine, where it has become free; else 0.
+  uint64_t next_to_submit() const GSTVLM_REQUIRES(mutex) {
+    if (engine == nullptr || count(Slot::Phase::kWithEngine) > 0) {
+      return 0;
+    }
+    const auto slot = std::find_if(slots.begin(), slots.end(), [](const Slot& s) {
+      return s.phase == Slot::Phase::kWaiting;
+    });
+    return slot == slots.end() ? 0 : slot->token;
+  }
+
+  bool take_partial(Outcome& outcome) GSTVLM_REQUIRES(mutex) {
+    for (Slot& slot : slots) {
+      if (slot.text_is_new && slot.phase == Slot::Phase::kWithEngine) {
+        slot.text_is_new = false;
+        outcome.kind = Outcome::Kind::kPartial;
+        outcome.window = slot.job.window;
+        outcome.text = slot.text;
+        return true;
+      }
+    }
+    return false;
+  }
+
+  // The first window or event where it is ready; descriptions besides the windows at any place.
+  bool take_done(Outcome& outcome) GSTVLM_REQUIRES(mutex) {
+    bool front = true;
+    for (auto slot = slots.begin(); slot != slots.end(); ++slot) {
+      const bool extra = slot->job.window.extra;
+      if ((front || extra) && slot->phase == Slot::Phase::kEvent) {
+        outcome.kind = Outcome::Kind::kEvent;
+        outcome.event = std::move(slot->event);
+        slots.erase(slot);
+        return true;
+      }
+      if ((front || extra) && slot->phase == Slot::Phase::kDone && slot->closed) {
+        outcome.kind = Outcome::Kind::kResult;
+        outcome.window = std::move(slot->job.window);
+        outcome.result = std::move(*slot->result);
+        outcome.latency_ns =
+            static_cast<uint64_t>(slot->done_us - slot->job.arrival_us) * GST_USECOND;
+        slots.erase(slot);
+        return true;
+      }
+      front = front && extra;
+    }
+    return false;
+  }
+
+  // Runs on the engine's thread.
+  void finish(uint64_t token, vlm::Result<vlm::Description> result) GSTVLM_EXCLUDES(mutex) {
+    const Lock lock(mutex);
+    if (Slot* slot = find(token)) {
+      slot->phase = Slot::Phase::kDone;
+      slot->result = std::move(result);
+      slot->done_us = monotonic_us();
+      changed.notify_all();
+    }
+  }
+
+  void grow(uint64_t token, const std::string& text) GSTVLM_EXCLUDES(mutex) {
+    const Lock lock(mutex);
+    Slot* slot = find(token);
+    if (slot != nullptr && slot->phase == Slot::Phase::kWithEngine) {
+      slot->text = text;
+      slot->text_is_new = true;
+      changed.notify_all();
+    }
+  }
+};
+
+Dispatcher::Dispatcher() : core_(std::make_shared<Core>()) {}
+
+Dispatcher::~Dispatcher() {
+  stop();
+  set_engine(nullptr);
+}
+
+void Dispatcher::reset() {
+  const Lock lock(core_->mutex);
+  core_->windows = 0;
+  core_->passed_over = 0;
+  core_->failed = false;
+}
+
+void Dispatcher::start() {
+  const Lock lock(core_->mutex);
+  core_->stopped = false;
+  core_->flushing = false;
+  core_->failed = core_->failed && core_->engine == nullptr;
+}
+
+std::vector<uint64_t> Dispatcher::drop_all(Core& core) GSTVLM_THREAD(
+    requires_capability(core.mutex)) {
+  std::vector<uint64_t> requests;
+  for (const Slot& slot : core.slots) {
+    if (slot.phase == Slot::Phase::kWithEngine && slot.request) {
+      requests.push_back(*slot.request);
+    }
+    if (slot.phase != Slot::Phase::kEvent && !slot.job.window.extra) {
+      ++core.passed_over;
+    }
+  }
+  core.slots.clear();
+  ++core.epoch;
+  core.changed.notify_all();
+  return requests;
+}
+
+void Dispatcher::cancel(const std::vector<uint64_t>& requests) {
+  if (const std::shared_ptr<vlm::Engine> held = engine()) {
+    for (const uint64_t request : requests) {
+      held->cancel(request);
+    }
+  }
+}
+
+void Dispatcher::stop() {
+  std::vector<uint64_t> requests;
+  {
+    const Lock lock(core_->mutex);
+    core_->stopped = true;
+    requests = drop_all(*core_);
+  }
+  cancel(requests);
+}
+
+void Dispatcher::flush() {
+  std::vector<uint64_t> requests;
+  {
+    const Lock lock(core_->mutex);
+    core_->flushing = true;
+    requests = drop_all(*core_);
+  }
+  cancel(requests);
+}
+
+void Dispatcher::abandon() {
+  std::vector<uint64_t> requests;
+  {
+    const Lock lock(core_->mutex);
+    requests = drop_all(*core_);
+  }
+  cancel(requests);
+}
+
+void Dispatcher::resume() {
+  const Lock lock(core_->mutex);
+  core_->flushing = false;
+}
+
+void Dispatcher::set_engine(std::shared_ptr<vlm::Engine> engine) {
+  const Lock lock(core_->mutex);
+  core_->engine.swap(engine);
+  core_->changed.notify_all();
+  // The old engine, if any, goes with `engine`, after the lock is released.
+}
+
+std::shared_ptr<vlm::Engine> Dispatcher::engine() const {
+  const Lock lock(core_->mutex);
+  return core_->engine;
+}
+
+void Dispatcher::fail() {
+  const Lock lock(core_->mutex);
+  core_->failed = true;
+  core_->changed.notify_all();
+}
+
+Offer Dispatcher::wait_engine() {
+  const Lock lock(core_->mutex);
+  while (true) {
+    if (const auto refusal = core_->refusal()) {
+      return *refusal;
+    }
+    if (core_->engine != nullptr) {
+      return Offer::kAccepted;
+    }
+    core_->changed.wait(core_->mutex);
+  }
+}
+
+Offer Dispatcher::offer_recorded(Job job, unsigned max_pending) {
+  {
+    const Lock lock(core_->mutex);
+    while (!core_->refusal() &&
+           (core_->engine == nullptr || core_->unfinished() >= std::max(max_pending, 1u))) {
+      core_->changed.wait(core_->mutex);
+    }
+  }
+  return add(std::move(job), false);
+}
+
+Offer Dispatcher::offer_extra(Job job) {
+  return ready() ? add(std::move(job), true) : Offer::kPassedOver;
+}
+
+// The streaming thread is the only one that adds windows, so room found by it stays.
+Offer Dispatcher::add(Job job, bool closed) {
+  uint64_t token = 0;
+  {
+    const Lock lock(core_->mutex);
+    if (const auto refusal = core_->refusal()) {
+      return *refusal;
+    }
+    Slot slot;
+    token = slot.token = core_->next_token++;
+    slot.job = std::move(job);
+    slot.closed = closed;
+    slot.job.window.index = core_->windows;
+    if (!slot.job.window.extra) {
+      ++core_->windows;
+      slot.job.request.sequence = slot.job.window.index;
+    }
+    core_->slots.push_back(std::move(slot));
+  }
+  submit(token);
+  return Offer::kAccepted;
+}
+
+Offer Dispatcher::offer_live(Job job) {
+  bool busy = false;
+  {
+    const Lock lock(core_->mutex);
+    if (const auto refusal = core_->refusal()) {
+      return *refusal;
+    }
+    if (core_->engine == nullptr) {
+      ++core_->windows;
+      ++core_->passed_over;
+      return Offer::kPassedOver;
+    }
+    busy = core_->unfinished() > 0;
+    if (busy) {
+      const auto waiting = std::find_if(
+          core_->slots.begin(), core_->slots.end(),
+          [](const Slot& s) { return s.phase == Slot::Phase::kWaiting && !s.job.window.extra; });
+      if (waiting != core_->slots.end()) {
+        core_->slots.erase(waiting);
+        ++core_->passed_over;
+      }
+      Slot slot;
+      slot.token = core_->next_token++;
+      slot.job = std::move(job);
+      slot.closed = true;
+      slot.job.window.index = slot.job.request.sequence = core_->windows++;
+      core_->slots.push_back(std::move(slot));
+      // The engine may have become free in between; next() looks after the waiting window.
+      core_->changed.notify_all();
+    }
+  }
+  return busy ? Offer::kAccepted : add(std::move(job), true);
+}
+
+// Hands a waiting slot's request to the engine, without any lock.
+void Dispatcher::submit(uint64_t token) {
+  vlm::Request request;
+  vlm::Callbacks callbacks;
+  std::shared_ptr<vlm::Engine> engine;
+  {
+    const Lock lock(core_->mutex);
+    Slot* slot = core_->find(token);
+    if (slot == nullptr || slot->phase != Slot::Phase::kWaiting || core_->engine == nullptr) {
+      return;
+    }
+    slot->phase = Slot::Phase::kWithEngine;
+    request = std::move(slot->job.request);
+    engine = core_->engine;
+    // The callbacks own the core, the core does not own the callbacks.
+    callbacks.done = [core = core_, token](vlm::Result<vlm::Description> result) {
+      core->finish(token, std::move(result));
+    };
+    if (slot->job.partial) {
+      callbacks.partial = [core = core_, token](const std::string& text) {
+        core->grow(token, text);
+      };
+    }
+  }
+  vlm::Result<vlm::RequestId> id = engine->submit(std::move(request), std::move(callbacks));
+  if (!id) {
+    core_->finish(token, id.error());
+    return;
+  }
+  bool dropped = false;
+  {
+    const Lock lock(core_->mutex);
+    Slot* slot = core_->find(token);
+    dropped = slot == nullptr;
+    if (slot != nullptr) {
+      slot->request = *id;
+    }
+  }
+  if (dropped) {
+    engine->cancel(*id);
+  }
+}
+
+void Dispatcher::count_passed_over() {
+  const Lock lock(core_->mutex);
+  ++core_->windows;
+  ++core_->passed_over;
+}
+
+void Dispatcher::count_broken() {
+  const Lock lock(core_->mutex);
+  ++core_->windows;
+}
+
+void Dispatcher::close_window(uint64_t serial, const Times& times) {
+  const Lock lock(core_->mutex);
+  for (Slot& slot : core_->slots) {
+    if (slot.phase != Slot::Phase::kEvent && !slot.job.window.extra &&
+        slot.job.window.serial == serial) {
+      slot.job.window.times = times;
+      slot.closed = true;
+      core_->changed.notify_all();
+    }
+  }
+}
+
+void Dispatcher::put_event(EventPtr event) {
+  const Lock lock(core_->mutex);
+  if (core_->stopped || core_->flushing) {
+    return;
+  }
+  Slot slot;
+  slot.token = core_->next_token++;
+  slot.phase = Slot::Phase::kEvent;
+  slot.event = std::move(event);
+  core_->slots.push_back(std::move(slot));
+  core_->changed.notify_all();
+}
+
+Offer Dispatcher::drain(std::optional<Clock::time_point> deadline) {
+  const Lock lock(core_->mutex);
+  while (!core_->slots.empty() || core_->delivering) {
+    if (const auto refusal = core_->refusal()) {
+      return *refusal;
+    }
+    if (!deadline) {
+      core_->changed.wait(core_->mutex);
+    } else if (!core_->changed.wait_until(core_->mutex, *deadline)) {
+      return Offer::kPassedOver;
+    }
+  }
+  return core_->refusal().value_or(Offer::kAccepted);
+}
+
+Outcome Dispatcher::next(std::optional<Clock::time_point> deadline) {
+  Outcome outcome;
+  uint64_t to_submit = 0;
+  while (true) {
+    if (to_submit != 0) {
+      submit(std::exchange(to_submit, 0));
+    }
+    const Lock lock(core_->mutex);
+    if (core_->delivering) {
+      core_->delivering = false;
+      core_->changed.notify_all();
+    }
+    outcome.epoch = core_->epoch;
+    if (core_->stopped) {
+      return outcome;
+    }
+    to_submit = core_->next_to_submit();
+    if (to_submit != 0) {
+      continue;
+    }
+    if (core_->take_partial(outcome) || core_->take_done(outcome)) {
+      core_->delivering = true;
+      return outcome;
+    }
+    if (core_->poked) {
+      core_->poked = false;
+      outcome.kind = Outcome::Kind::kTick;
+      return outcome;
+    }
+    if (!deadline) {
+      core_->changed.wait(core_->mutex);
+    } else if (!core_->changed.wait_until(core_->mutex, *deadline)) {
+      outcome.kind = Outcome::Kind::kTick;
+      return outcome;
+    }
+  }
+}
+
+void Dispatcher::poke() {
+  const Lock lock(core_->mutex);
+  core_->poked = true;
+  core_->changed.notify_all();
+}
+
+bool Dispatcher::failed() const {
+  const Lock lock(core_->mutex);
+  return core_->failed;
+}
+
+Counts Dispatcher::counts() const {
+  const Lock lock(core_->mutex);
+  return {core_->windows, core_->passed_over, core_->unfinished()};
+}
+
+bool Dispatcher::idle() const {
+  const Lock lock(core_->mutex);
+  return core_->unfinished() == 0;
+}
+
+bool Dispatcher::ready() const {
+  const Lock lock(core_->mutex);
+  return core_->engine != nullptr;
+}
+
+uint64_t Dispatcher::epoch() const {
+  const Lock lock(core_->mutex);
+  return core_->epoch;
+}
+
+}  // namespace gstvlm

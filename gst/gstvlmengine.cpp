@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "gstvlmengine.h"
+
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <list>
+#include <optional>
+#include <thread>
+#include <vector>
+
+namespace gstvlm {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSoname = "libvlm.so.0";
+constexpr const char* kProgressCode = "vlm-load";
+constexpr int64_t kProgressPeriodUs = 100 * 1000;
+
+// Where this plugin lies; the symbol's address is all that counts.
+fs::path plugin_dir() {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<const void*>(&engine_api), &info) == 0 || info.dli_fname == nullptr) {
+    return {};
+  }
+  std::error_code failed;
+  const fs::path path = fs::canonical(info.dli_fname, failed);
+  return failed ? fs::path() : path.parent_path();
+}
+
+// `installed` as seen from the plugin, so that an installed tree may be moved.
+fs::path relocated(const char* installed) {
+  const fs::path relative = fs::path(installed).lexically_relative(VLM_PLUGINDIR);
+  const fs::path here = plugin_dir();
+  return here.empty() || relative.empty() ? fs::path(installed) : (here / relative).lexically_normal();
+}
+
+std::vector<std::string> library_candidates() {
+  if (const char* set = std::getenv("VLM_ENGINE_LIBRARY"); set != nullptr && *set != '\0') {
+    return {set};
+  }
+  std::vector<std::string> found;
+  for (const fs::path& path : {relocated(VLM_LIBDIR) / kSoname, plugin_dir() / kSoname,
+                               fs::path(VLM_LIBDIR) / kSoname}) {
+    std::error_code ignored;
+    if (fs::exists(path, ignored)) {
+      found.push_back(path.string());
+    }
+  }
+  found.emplace_back(kSoname);
+  return found;
+}
+
+vlm::Error library_error(const std::string& library, const std::string& cause) {
+  return {vlm::ErrorKind::kNotFound,
+          "The engine library " + library + " could not be opened (" + cause +
+              "); install it together with the libtorch it was built against, add their "
+              "directories to LD_LIBRARY_PATH, or set VLM_ENGINE_LIBRARY to the library's path.",
+          cause};
+}
+
+vlm::Result<const vlm::EngineApi*> open_library() {
+  const std::vector<std::string> candidates = library_candidates();
+  std::optional<vlm::Error> first_failure;
+  for (const std::string& candidate : candidates) {
+    void* library = dlopen(candidate.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+      const char* cause = dlerror();
+      if (!first_failure) {
+        first_failure = library_error(candidate, cause == nullptr ? "no reason given" : cause);
+      }
+      continue;
+    }
+    const auto get = reinterpret_cast<decltype(&vlm_engine_api)>(dlsym(library, "vlm_engine_api"));
+    const vlm::EngineApi* api = get == nullptr ? nullptr : get(vlm::kEngineAbi);
+    if (api != nullptr) {
+      return api;
+    }
+    dlclose(library);
+    if (!first_failure) {
+      first_failure = library_error(candidate, get == nullptr
+                                                   ? "it is not an engine library"
+                                                   : "it is of another version than the plugin");
+    }
+  }
+  return *first_failure;
+}
+
+}  // namespace
+
+// What the worker and the element share.
+struct Loader::Task {
+  const vlm::EngineApi* api = nullptr;
+  vlm::ModelSpec spec;
+  GWeakRef element;
+  std::stop_source stop;
+  std::function<void()> announce;
+  Mutex mutex;
+  Done done GSTVLM_GUARDED_BY(mutex);  // empty: abandoned
+  std::atomic<int64_t> last_progress_us = 0;
+
+  explicit Task(GstElement* owner) { g_weak_ref_init(&element, owner); }
+  ~Task() { g_weak_ref_clear(&element); }
+  Task(const Task&) = delete;
+  Task& operator=(const Task&) = delete;
+
+  ElementPtr owner() { return ElementPtr(static_cast<GstElement*>(g_weak_ref_get(&element))); }
+
+  bool abandoned() {
+    const Lock lock(mutex);
+    return !done;
+  }
+};
+
+namespace {
+
+// Loads outlive their elements; the process must not end under them.
+class Workers {
+ public:
+  static Workers& get() {
+    static Workers* const workers = new Workers;  // used by an exit handler
+    return *workers;
+  }
+
+  void begin(std::stop_source stop) {
+    const Lock lock(mutex_);
+    ++running_;
+    stops_.push_back(std::move(stop));
+  }
+
+  void end(const std::stop_source& stop) {
+    const Lock lock(mutex_);
+    --running_;
+    stops_.remove(stop);
+    changed_.notify_all();
+  }
+
+  void finish() {
+    const Lock lock(mutex_);
+    for (std::stop_source& stop : stops_) {
+      stop.request_stop();
+    }
+    while (running_ > 0) {
+      changed_.wait(mutex_);
+    }
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  int running_ GSTVLM_GUARDED_BY(mutex_) = 0;
+  std::list<std::stop_source> stops_ GSTVLM_GUARDED_BY(mutex_);
+};
+
+void post_progress(GstElement* element, GstProgressType type, const std::string& text,
+                   double fraction) {
+  GstMessage* message =
+      gst_message_new_progress(GST_OBJECT(element), type, kProgressCode, text.c_str());
+  gst_structure_set(gst_message_writable_structure(message), "fraction", G_TYPE_DOUBLE, fraction,
+                    nullptr);
+  gst_element_post_message(element, message);
+}
+
+}  // namespace
+
+vlm::Result<const vlm::EngineApi*> engine_api() {
+  static Mutex mutex;
+  static const vlm::EngineApi* opened = nullptr;
+  const Lock lock(mutex);
+  if (opened == nullptr) {
+    vlm::Result<const vlm::EngineApi*> api = open_library();
+    if (!api) {
+      return api;
+    }
+    opened = *api;
+    // Registered after the library's own exit handlers, so it runs before them.
+    std::atexit([] { Workers::get().finish(); });
+  }
+  return opened;
+}
+
+vlm::Result<std::string> default_model() {
+  if (const char* set = std::getenv("VLM_MODEL"); set != nullptr && *set != '\0') {
+    return std::string(set);
+  }
+  std::error_code ignored;
+  const fs::path path = relocated(VLM_DATADIR) / "demo-model";
+  if (fs::exists(path, ignored)) {
+    return path.string();
+  }
+  return vlm::Error{vlm::ErrorKind::kNotFound,
+                    "No model is set and the demo model is not at " + path.string() +
+                        "; set the property model (or VLM_MODEL) to a checkpoint directory.",
+                    {}};
+}
+
+void Loader::start(const vlm::EngineApi* api, vlm::ModelSpec spec, GstElement* element,
+                   Done done, std::function<void()> announce) {
+  abandon();
+  auto task = std::make_shared<Task>(element);
+  task->api = api;
+  task->spec = std::move(spec);
+  task->announce = std::move(announce);
+  {
+    const Lock lock(task->mutex);
+    task->done = std::move(done);
+  }
+  {
+    const Lock lock(mutex_);
+    task_ = task;
+  }
+  Workers::get().begin(task->stop);
+  try {
+    std::thread([task] {
+      guarded(nullptr, [&task] { run(task); });
+      Workers::get().end(task->stop);
+    }).detach();
+  } catch (...) {
+    Workers::get().end(task->stop);
+    throw;
+  }
+}
+
+void Loader::abandon() {
+  std::shared_ptr<Task> task;
+  {
+    const Lock lock(mutex_);
+    task.swap(task_);
+  }
+  if (task == nullptr) {
+    return;
+  }
+  {
+    const Lock lock(task->mutex);
+    task->done = nullptr;
+  }
+  task->stop.request_stop();
+}
+
+void Loader::run(const std::shared_ptr<Task>& task) {
+  const std::string loading = "Loading " + task->spec.model;
+  if (const ElementPtr element = task->owner()) {
+    post_progress(element.get(), GST_PROGRESS_TYPE_START, loading, 0);
+  }
+  const auto progress = [task](double fraction, const std::string& what) {
+    const int64_t now = monotonic_us();
+    if (now - task->last_progress_us < kProgressPeriodUs || task->abandoned()) {
+      return;
+    }
+    task->last_progress_us = now;
+    if (const ElementPtr element = task->owner()) {
+      post_progress(element.get(), GST_PROGRESS_TYPE_CONTINUE, what, fraction);
+    }
+  };
+  vlm::Result<std::shared_ptr<vlm::Engine>> engine =
+      task->api->open_engine(task->spec, progress, task->stop.get_token());
+  const ElementPtr element = task->owner();
+  if (element == nullptr || task->abandoned()) {
+    return;
+  }
+  const bool loaded = engine.ok();
+  if (!loaded) {
+    post_progress(element.get(), GST_PROGRESS_TYPE_ERROR, engine.error().message, 0);
+    post_error(element.get(), engine.error(), Stage::kLoad);
+  }
+  {
+    const Lock lock(task->mutex);
+    if (!task->done) {
+      return;
+    }
+    task->done(std::move(engine));
+  }
+  if (loaded) {
+    post_progress(element.get(), GST_PROGRESS_TYPE_COMPLETE, "Loaded " + task->spec.model, 1);
+    task->announce();
+  }
+}
+
+}  // namespace gstvlm

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+// GstBuffer to vlm::Frame: what a viewer would see of it, in 8-bit RGB.
+
+#include <gst/video/video.h>
+
+#include <memory>
+
+#include "gstvlm-utils.h"
+#include "vlm/types.h"
+
+namespace gstvlm {
+
+/// How video is to be looked at: its format and the turn that its tags ask for.
+struct Look {
+  GstVideoInfo info;
+  GstVideoOrientationMethod orientation = GST_VIDEO_ORIENTATION_IDENTITY;
+};
+
+/// Converts frames of one format. Colour matrix and range are those of the caps; crop metadata, the
+/// pixel aspect ratio and the orientation are applied; of fields that come one in a buffer, each is
+/// a picture. Thread-bound.
+class FrameConverter {
+ public:
+  explicit FrameConverter(const Look& look);
+  ~FrameConverter();
+  FrameConverter(const FrameConverter&) = delete;
+  FrameConverter& operator=(const FrameConverter&) = delete;
+
+  /// ErrorKind::kInvalidArgument for a buffer that is too small for the format or cannot be read.
+  vlm::Result<vlm::Frame> convert(GstBuffer* buffer);
+
+ private:
+  struct Region {
+    int x = 0, y = 0, width = 0, height = 0;
+    bool operator==(const Region&) const = default;
+  };
+  struct FreeConverter {
+    void operator()(GstVideoConverter* converter) const { gst_video_converter_free(converter); }
+  };
+
+  bool prepare(const GstVideoInfo& mapped, const Region& region);
+  Region visible(const GstVideoFrame& frame, GstBuffer* buffer) const;
+
+  Look look_;
+  GstVideoInfo in_;       // what converter_ was made for
+  GstVideoInfo out_;
+  Region region_;
+  std::unique_ptr<GstVideoConverter, FreeConverter> converter_;
+};
+
+/// Turns `frame` as `method` says. Pure.
+vlm::Frame turned(vlm::Frame frame, GstVideoOrientationMethod method);
+
+}  // namespace gstvlm

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+// Video that waits for its description (meta-policy=exact).
+
+#include <deque>
+#include <map>
+
+#include "gstvlm-utils.h"
+
+namespace gstvlm {
+
+/// Buffers and events in their order, released when the description of a buffer's window is there.
+/// add(), wait() and take() are called by the streaming thread, the others by any.
+class HeldVideo {
+ public:
+  /// What may go out now: a buffer with its meta attached, an event, or neither.
+  struct Item {
+    BufferPtr buffer;
+    EventPtr event;
+  };
+
+  /// Holds a buffer until the window `serial` is resolved; kNoTime: it only keeps its place. Buffers
+  /// of a pool that cannot grow are copied, so that upstream does not run dry.
+  void add(BufferPtr buffer, uint64_t serial);
+  void add(EventPtr event);
+
+  /// The description of a window, or null where there will be none.
+  void resolve(uint64_t serial, const GstStructure* structure);
+
+  /// Nothing more is to be waited for.
+  void resolve_all();
+
+  /// What comes next, if it need not wait.
+  Item take();
+
+  /// Waits until take() has something; false after flush().
+  bool wait();
+
+  /// Drops everything and wakes wait(); resume() ends this.
+  void flush();
+  void resume();
+
+  bool empty() const;
+  uint64_t bytes() const;
+  /// Window of the first buffer that waits; kNoTime where there is none.
+  uint64_t front_serial() const;
+
+ private:
+  struct Entry {
+    Item item;
+    uint64_t serial = kNoTime;
+    uint64_t bytes = 0;
+  };
+
+  bool ready() const GSTVLM_REQUIRES(mutex_);
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::deque<Entry> entries_ GSTVLM_GUARDED_BY(mutex_);
+  std::map<uint64_t, StructurePtr> resolved_ GSTVLM_GUARDED_BY(mutex_);
+  uint64_t bytes_ GSTVLM_GUARDED_BY(mutex_) = 0;
+  bool flushing_ GSTVLM_GUARDED_BY(mutex_) = false;
+  bool all_ GSTVLM_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace gstvlm

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "gstvlmsampler.h"
+
+#define GST_CAT_DEFAULT gst_vlm_debug
+
+#include <algorithm>
+
+namespace gstvlm {
+namespace {
+
+bool same_look(const Look& a, const Look& b) {
+  return gst_video_info_is_equal(&a.info, &b.info) && a.orientation == b.orientation;
+}
+
+// Elements take turns at a shared engine.
+uint64_t stream_id(GstElement* element) {
+  return static_cast<uint64_t>(reinterpret_cast<uintptr_t>(element));
+}
+
+}  // namespace
+
+GstFlowReturn flow_of(Offer offer) {
+  switch (offer) {
+    case Offer::kFlushing:
+      return GST_FLOW_FLUSHING;
+    case Offer::kFailed:
+      return GST_FLOW_ERROR;
+    case Offer::kAccepted:
+    case Offer::kPassedOver:
+      break;
+  }
+  return GST_FLOW_OK;
+}
+
+GstFlowReturn Sampler::frame(GstBuffer* buffer, const Moment& moment) {
+  const Settings::Streaming streaming = shared_.streaming();
+  picker_.set_rule({streaming.interval_ns, streaming.interval_ns == 0 ? 1 : streaming.frames});
+  frame_serial_ = kNoTime;
+  Candidate current{BufferPtr(gst_buffer_ref(buffer)), look_, moment, nullptr};
+  const bool when_free = streaming.interval_ns == 0 && shared_.live;
+  if (!when_free || (shared_.dispatcher.ready() && shared_.dispatcher.idle())) {
+    Steps steps;
+    do {
+      steps = picker_.frame(moment.time);
+      const GstFlowReturn flow = run(steps, &current);
+      if (flow != GST_FLOW_OK) {
+        return flow;
+      }
+    } while (steps.more);
+  }
+  if (now_ && shared_.dispatcher.ready()) {
+    now_ = false;
+    if (const auto converted = convert(current); !converted) {
+      return refuse(converted.error());
+    }
+    offer_extra(current);
+  }
+  keep(std::move(current));
+  return GST_FLOW_OK;
+}
+
+// A buffer that is kept may have to be copied by whoever writes into it downstream, so it is kept
+// only while it may be needed.
+void Sampler::keep(Candidate candidate) {
+  const bool needed = picker_.needs_last();
+  const Lock lock(last_mutex_);
+  last_.reset();
+  if (needed) {
+    last_ = std::move(candidate);
+  }
+}
+
+Sampler::Candidate* Sampler::last() {
+  const Lock lock(last_mutex_);
+  return last_ ? &*last_ : nullptr;
+}
+
+GstFlowReturn Sampler::gap(uint64_t start_ns, uint64_t end_ns) {
+  Steps steps;
+  do {
+    steps = picker_.gap(start_ns, end_ns);
+    const GstFlowReturn flow = run(steps, nullptr);
+    if (flow != GST_FLOW_OK) {
+      return flow;
+    }
+  } while (steps.more);
+  return GST_FLOW_OK;
+}
+
+GstFlowReturn Sampler::finish() {
+  GstFlowReturn flow = GST_FLOW_OK;
+  Steps steps;
+  do {
+    steps = picker_.finish();
+    flow = run(steps, nullptr);
+  } while (steps.more && flow == GST_FLOW_OK);
+  reset();
+  return flow;
+}
+
+GstFlowReturn Sampler::interrupt() {
+  if (open_serial() != kNoTime) {
+    const uint64_t serial = open_serial();
+    const Steps steps = picker_.interrupt();
+    if (steps.list.empty()) {
+      shared_.held.resolve(serial, nullptr);
+    }
+    const GstFlowReturn flow = run(steps, nullptr);
+    if (flow != GST_FLOW_OK) {
+      return flow;
+    }
+  }
+  reset();
+  return GST_FLOW_OK;
+}
+
+void Sampler::reset() {
+  picker_.reset();
+  open_ = Open();
+  frame_serial_ = kNoTime;
+  const Lock lock(last_mutex_);
+  last_.reset();
+}
+
+void Sampler::describe_now() {
+  std::optional<Candidate> newest;
+  {
+    const Lock lock(last_mutex_);
+    if (last_) {
+      newest = Candidate{BufferPtr(gst_buffer_ref(last_->buffer.get())), last_->look,
+                         last_->moment, last_->picture};
+    }
+  }
+  if (!newest || !shared_.dispatcher.ready()) {
+    now_ = true;
+    return;
+  }
+  if (newest->picture == nullptr) {
+    vlm::Result<vlm::Frame> picture = FrameConverter(newest->look).convert(newest->buffer.get());
+    if (!picture) {
+      post_warning(shared_.element, picture.error(), Stage::kWindow);
+      return;
+    }
+    newest->picture = std::make_shared<const vlm::Frame>(std::move(*picture));
+  }
+  offer_extra(*newest);
+}
+
+GstFlowReturn Sampler::run(const Steps& steps, Candidate* current) {
+  for (const Step& step : steps.list) {
+    GstFlowReturn flow = GST_FLOW_OK;
+    switch (step.kind) {
+      case Step::Kind::kOpen:
+        open_ = Open{step.serial, shared_.all_settings(), {}, false, false};
+        break;
+      case Step::Kind::kUseLast:
+        flow = choose(last(), step.count);
+        break;
+      case Step::Kind::kUseThis:
+        flow = choose(current, step.count);
+        break;
+      case Step::Kind::kSubmit:
+        flow = submit(step);
+        break;
+      case Step::Kind::kClose:
+        shared_.dispatcher.close_window(step.serial, times(step.start_ns, step.end_ns));
+        break;
+    }
+    if (flow != GST_FLOW_OK) {
+      return flow;
+    }
+    if (current != nullptr) {
+      frame_serial_ = step.serial;
+    }
+  }
+  if (current != nullptr && steps.list.empty()) {
+    frame_serial_ = open_serial();
+  }
+  return GST_FLOW_OK;
+}
+
+GstFlowReturn Sampler::choose(Candidate* candidate, unsigned count) {
+  if (candidate == nullptr || open_.blind || open_.broken) {
+    open_.broken = open_.broken || candidate == nullptr;
+    return GST_FLOW_OK;
+  }
+  if (shared_.live) {
+    open_.blind = !shared_.dispatcher.ready();
+  } else if (const Offer offer = shared_.dispatcher.wait_engine(); offer != Offer::kAccepted) {
+    return flow_of(offer);
+  }
+  if (open_.blind) {
+    return GST_FLOW_OK;
+  }
+  if (const auto converted = convert(*candidate); !converted) {
+    open_.broken = true;
+    return refuse(converted.error());
+  }
+  for (unsigned i = 0; i < count; ++i) {
+    open_.chosen.push_back({nullptr, candidate->look, candidate->moment, candidate->picture});
+  }
+  return GST_FLOW_OK;
+}
+
+GstFlowReturn Sampler::submit(const Step& step) {
+  if (open_.blind || open_.broken) {
+    if (open_.broken) {
+      shared_.stats.count_failed();
+      shared_.dispatcher.count_broken();
+    } else {
+      shared_.dispatcher.count_passed_over();
+    }
+    shared_.held.resolve(step.serial, nullptr);
+    return GST_FLOW_OK;
+  }
+  Job job = make_job(open_.settings, open_.chosen, false);
+  job.window.serial = step.serial;
+  job.window.times = times(step.start_ns, step.end_ns);
+  open_.chosen.clear();
+  const Offer offer =
+      shared_.live
+          ? shared_.dispatcher.offer_live(std::move(job))
+          : shared_.dispatcher.offer_recorded(std::move(job), shared_.streaming().max_pending);
+  return flow_of(offer);
+}
+
+// One window's frame cannot be read.
+GstFlowReturn Sampler::refuse(const vlm::Error& error) {
+  if (shared_.all_settings().on_error == OnError::kSkip) {
+    post_warning(shared_.element, error, Stage::kWindow);
+    return GST_FLOW_OK;
+  }
+  post_error(shared_.element, error, Stage::kWindow);
+  shared_.dispatcher.fail();
+  return GST_FLOW_ERROR;
+}
+
+vlm::Result<std::monostate> Sampler::convert(Candidate& candidate) {
+  if (candidate.picture != nullptr) {
+    return vlm::ok_status();
+  }
+  if (converter_ == nullptr || !same_look(candidate.look, converter_look_)) {
+    converter_ = std::make_unique<FrameConverter>(candidate.look);
+    converter_look_ = candidate.look;
+  }
+  vlm::Result<vlm::Frame> picture = converter_->convert(candidate.buffer.get());
+  if (!picture) {
+    return picture.error();
+  }
+  candidate.picture = std::make_shared<const vlm::Frame>(std::move(*picture));
+  return vlm::ok_status();
+}
+
+Job Sampler::make_job(const Settings& settings, const std::vector<Candidate>& chosen, bool extra) {
+  Job job;
+  job.window.prompt = settings.prompt;
+  job.window.extra = extra;
+  job.partial = settings.partial;
+  job.request.prompt = settings.engine_prompt();
+  job.request.options = settings.options;
+  job.request.stream = stream_id(shared_.element);
+  for (const Candidate& candidate : chosen) {
+    job.request.frames.push_back(*candidate.picture);
+    job.window.frame_pts.push_back(candidate.moment.pts);
+    job.window.utc_us = candidate.moment.utc_us;
+    job.arrival_us = candidate.moment.arrival_us;
+  }
+  if (!settings.trace.empty() && !shared_.traced.exchange(true)) {
+    job.request.trace_path = settings.trace;
+  }
+  return job;
+}
+
+Offer Sampler::offer_extra(const Candidate& candidate) {
+  const Moment& moment = candidate.moment;
+  std::vector<Candidate> chosen;
+  chosen.push_back({nullptr, candidate.look, moment, candidate.picture});
+  Job job = make_job(shared_.all_settings(), chosen, true);
+  job.window.times = {moment.pts, moment.duration == kNoTime ? 0 : moment.duration,
+                      moment.time.start_ns, moment.running_time};
+  return shared_.dispatcher.offer_extra(std::move(job));
+}
+
+// The times of [start_ns, end_ns) in stream time, clipped to the segment.
+Times Sampler::times(uint64_t start_ns, uint64_t end_ns) const {
+  uint64_t low = gst_segment_to_stream_time(&segment_, GST_FORMAT_TIME, segment_.start);
+  uint64_t high = GST_CLOCK_TIME_IS_VALID(segment_.stop)
+                      ? gst_segment_to_stream_time(&segment_, GST_FORMAT_TIME, segment_.stop)
+                      : kNoTime;
+  if (segment_.applied_rate < 0) {
+    std::swap(low, high);
+  }
+  low = low == kNoTime ? 0 : low;
+  const uint64_t start = std::clamp(start_ns, low, std::max(low, high));
+  const uint64_t end = std::clamp(end_ns, start, std::max(start, high));
+  const auto position = [this](uint64_t stream_time) {
+    const uint64_t pts =
+        gst_segment_position_from_stream_time(&segment_, GST_FORMAT_TIME, stream_time);
+    return pts == kNoTime ? stream_time : pts;
+  };
+  const uint64_t first = position(start);
+  const uint64_t second = position(end);
+  Times times;
+  times.pts = std::min(first, second);
+  times.duration = std::max(first, second) - times.pts;
+  times.stream_time = start;
+  times.running_time = gst_segment_to_running_time(&segment_, GST_FORMAT_TIME, times.pts);
+  return times;
+}
+
+}  // namespace gstvlm

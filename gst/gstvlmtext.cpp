@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "gstvlmtext.h"
+
+#define GST_CAT_DEFAULT gst_vlm_debug
+
+#include <algorithm>
+
+#include "gstvlmdescription.h"
+
+namespace gstvlm {
+namespace {
+
+constexpr const char* kTextTitle = "Descriptions";
+
+EventPtr caps_event() {
+  GstCaps* caps = gst_caps_new_simple("text/x-raw", "format", G_TYPE_STRING, "utf8", nullptr);
+  EventPtr event(gst_event_new_caps(caps));
+  gst_caps_unref(caps);
+  return event;
+}
+
+// Muxers take the track's name from it.
+EventPtr tag_event() {
+  GstTagList* tags = gst_tag_list_new(GST_TAG_TITLE, kTextTitle, nullptr);
+  gst_tag_list_set_scope(tags, GST_TAG_SCOPE_STREAM);
+  return EventPtr(gst_event_new_tag(tags));
+}
+
+}  // namespace
+
+GstPad* TextOutput::attach(GstPadTemplate* templ, GstPadQueryFunction query,
+                           GstPadEventFunction event) {
+  GstPad* pad = gst_pad_new_from_template(templ, "text");
+  gst_pad_set_element_private(pad, this);
+  gst_pad_set_activatemode_function(pad, activate_mode);
+  gst_pad_set_query_function(pad, query);
+  gst_pad_set_event_function(pad, event);
+  gst_pad_use_fixed_caps(pad);
+  {
+    const Lock lock(mutex_);
+    if (pad_ != nullptr) {
+      gst_object_unref(pad);
+      return nullptr;
+    }
+    pad_.reset(GST_PAD_CAST(gst_object_ref_sink(pad)));
+    queue_.clear();
+  }
+  if (GST_STATE(element_) > GST_STATE_READY ||
+      GST_STATE_TARGET(element_) > GST_STATE_READY) {
+    gst_pad_set_active(pad, TRUE);
+  }
+  gst_element_add_pad(element_, pad);
+  return pad;
+}
+
+void TextOutput::detach(GstPad* pad) {
+  gst_pad_set_active(pad, FALSE);
+  PadPtr held;
+  {
+    const Lock lock(mutex_);
+    if (pad_.get() != pad) {
+      return;
+    }
+    held.swap(pad_);
+    queue_.clear();
+    flow_ = GST_FLOW_OK;
+  }
+  gst_element_remove_pad(element_, pad);
+}
+
+void TextOutput::put_stream(GstEvent* upstream_start) {
+  const gchar* upstream_id = nullptr;
+  gst_event_parse_stream_start(upstream_start, &upstream_id);
+  const std::string id = std::string(upstream_id) + "/text";
+  EventPtr event(gst_event_new_stream_start(id.c_str()));
+  gst_event_set_stream_flags(event.get(), GST_STREAM_FLAG_SPARSE);
+  guint group = 0;
+  if (gst_event_parse_group_id(upstream_start, &group)) {
+    gst_event_set_group_id(event.get(), group);
+  }
+  gst_event_set_seqnum(event.get(), gst_event_get_seqnum(upstream_start));
+  const Lock lock(mutex_);
+  stream_start_ = std::move(event);
+  segment_.reset();
+  position_ = kNoTime;
+  put_opening();
+}
+
+void TextOutput::put_segment(EventPtr segment) {
+  const Lock lock(mutex_);
+  const GstSegment* values = nullptr;
+  gst_event_parse_segment(segment.get(), &values);
+  position_ = values->rate > 0 ? values->start : kNoTime;
+  put(ref_event(segment.get()));
+  if (segment_ == nullptr) {
+    put(tag_event());
+  }
+  segment_ = std::move(segment);
+}
+
+void TextOutput::put_event(EventPtr event) {
+  const Lock lock(mutex_);
+  put(std::move(event));
+}
+
+void TextOutput::put_text(const GstStructure* structure, uint64_t pts, uint64_t duration,
+                          bool fill) {
+  const char* text = gst_structure_get_string(structure, "text");
+  const std::string line = subtitle_text(text == nullptr ? "" : text);
+  const Lock lock(mutex_);
+  if (pad_ == nullptr) {
+    return;
+  }
+  if (fill && position_ != kNoTime && pts > position_) {
+    put_gap_locked(position_, pts - position_);
+  }
+  if (line.empty()) {
+    put_gap_locked(pts, duration);
+    return;
+  }
+  GstBuffer* buffer = gst_buffer_new_memdup(line.data(), line.size());
+  GST_BUFFER_PTS(buffer) = pts;
+  GST_BUFFER_DURATION(buffer) = duration;
+  attach_description(buffer, structure);
+  position_ = fill ? pts + duration : position_;
+  put(ItemPtr(GST_MINI_OBJECT_CAST(buffer), gst_mini_object_unref));
+}
+
+void TextOutput::put_gap(uint64_t pts, uint64_t duration) {
+  const Lock lock(mutex_);
+  put_gap_locked(pts, duration);
+}
+
+// Gaps that nobody has taken yet grow instead of piling up.
+void TextOutput::put_gap_locked(uint64_t pts, uint64_t duration) {
+  if (pad_ == nullptr || segment_ == nullptr) {
+    return;
+  }
+  position_ = pts + duration;
+  if (!queue_.empty() && GST_IS_EVENT(queue_.back().get())) {
+    GstEvent* last = GST_EVENT_CAST(queue_.back().get());
+    if (GST_EVENT_TYPE(last) == GST_EVENT_GAP) {
+      GstClockTime start = 0;
+      GstClockTime length = 0;
+      gst_event_parse_gap(last, &start, &length);
+      if (pts >= start && pts <= start + length) {
+        const GstClockTime end = std::max<GstClockTime>(start + length, pts + duration);
+        queue_.pop_back();
+        put(EventPtr(gst_event_new_gap(start, end - start)));
+        return;
+      }
+    }
+  }
+  put(EventPtr(gst_event_new_gap(pts, duration)));
+}
+
+void TextOutput::flush_start(GstEvent* event) {
+  {
+    const Lock lock(mutex_);
+    flushing_ = true;
+    queue_.clear();
+    changed_.notify_all();
+  }
+  if (const PadPtr held = pad()) {
+    gst_pad_push_event(held.get(), gst_event_ref(event));
+    gst_pad_pause_task(held.get());
+  }
+}
+
+void TextOutput::flush_stop(GstEvent* event) {
+  const PadPtr held = pad();
+  if (held != nullptr) {
+    gst_pad_push_event(held.get(), gst_event_ref(event));
+  }
+  {
+    const Lock lock(mutex_);
+    queue_.clear();
+    segment_.reset();
+    position_ = kNoTime;
+  }
+  if (held != nullptr && gst_pad_is_active(held.get())) {
+    start(held.get());
+  }
+}
+
+void TextOutput::reset() {
+  const Lock lock(mutex_);
+  queue_.clear();
+  stream_start_.reset();
+  segment_.reset();
+  position_ = kNoTime;
+}
+
+GstFlowReturn TextOutput::flow() const {
+  const Lock lock(mutex_);
+  return pad_ == nullptr || !gst_pad_is_linked(pad_.get()) ? GST_FLOW_NOT_LINKED : flow_;
+}
+
+gboolean TextOutput::activate_mode(GstPad* pad, GstObject*, GstPadMode mode, gboolean active) {
+  auto* self = static_cast<TextOutput*>(gst_pad_get_element_private(pad));
+  if (mode != GST_PAD_MODE_PUSH) {
+    return FALSE;
+  }
+  if (active) {
+    self->start(pad);
+    const Lock lock(self->mutex_);
+    self->put_opening();
+  } else {
+    self->stop(pad);
+  }
+  return TRUE;
+}
+
+void TextOutput::start(GstPad* pad) {
+  {
+    const Lock lock(mutex_);
+    flushing_ = false;
+    flow_ = GST_FLOW_OK;
+  }
+  gst_pad_start_task(pad, loop, pad, nullptr);
+}
+
+void TextOutput::stop(GstPad* pad) {
+  {
+    const Lock lock(mutex_);
+    flushing_ = true;
+    queue_.clear();
+    changed_.notify_all();
+  }
+  gst_pad_stop_task(pad);
+}
+
+void TextOutput::loop(gpointer data) {
+  GstPad* pad = GST_PAD_CAST(data);
+  auto* self = static_cast<TextOutput*>(gst_pad_get_element_private(pad));
+  guarded(self->element_, [self, pad] { self->push_next(pad); });
+}
+
+void TextOutput::push_next(GstPad* pad) {
+  ItemPtr item(nullptr, gst_mini_object_unref);
+  {
+    const Lock lock(mutex_);
+    while (queue_.empty() && !flushing_) {
+      changed_.wait(mutex_);
+    }
+    if (!flushing_) {
+      item = std::move(queue_.front());
+      queue_.pop_front();
+    }
+  }
+  if (item == nullptr) {
+    gst_pad_pause_task(pad);
+    return;
+  }
+  if (GST_IS_EVENT(item.get())) {
+    gst_pad_push_event(pad, GST_EVENT_CAST(item.release()));
+  } else {
+    handle(pad, gst_pad_push(pad, GST_BUFFER_CAST(item.release())));
+  }
+}
+
+// Texts that nobody wants are no failure; the video goes on in any case but an error.
+void TextOutput::handle(GstPad* pad, GstFlowReturn flow) {
+  {
+    const Lock lock(mutex_);
+    flow_ = flow;
+  }
+  if (flow == GST_FLOW_OK || flow == GST_FLOW_NOT_LINKED) {
+    return;
+  }
+  GST_DEBUG_OBJECT(pad, "pausing: %s", gst_flow_get_name(flow));
+  gst_pad_pause_task(pad);
+  if (flow == GST_FLOW_NOT_NEGOTIATED || flow <= GST_FLOW_ERROR) {
+    GST_ELEMENT_FLOW_ERROR(element_, flow);
+    gst_pad_push_event(pad, gst_event_new_eos());
+  }
+}
+
+PadPtr TextOutput::pad() const {
+  const Lock lock(mutex_);
+  return pad_ == nullptr ? PadPtr() : ref_pad(pad_.get());
+}
+
+void TextOutput::put(ItemPtr item) {
+  if (pad_ != nullptr && !flushing_) {
+    queue_.push_back(std::move(item));
+    changed_.notify_all();
+  }
+}
+
+void TextOutput::put(EventPtr event) {
+  put(ItemPtr(GST_MINI_OBJECT_CAST(event.release()), gst_mini_object_unref));
+}
+
+void TextOutput::put_opening() {
+  if (stream_start_ == nullptr) {
+    return;
+  }
+  put(ref_event(stream_start_.get()));
+  put(caps_event());
+  if (segment_ != nullptr) {
+    put(ref_event(segment_.get()));
+    put(tag_event());
+  }
+}
+
+}  // namespace gstvlm
