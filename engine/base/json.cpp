@@ -92,11 +92,11 @@ Json parse_json(std::string_view text, const std::string& file) {
           return guard(depth, event, parsed);
         });
   } catch (const Json::parse_error& error) {
-    throw Failure(Error{ErrorKind::kInvalidModel,
-                        file + ": is not valid JSON, broken at byte " + std::to_string(error.byte) +
-                            " of " + std::to_string(text.size()) +
-                            "; fetch the file again or repair it",
-                        error.what()});
+    // error.what() quotes bytes of the file, which need not be text.
+    throw Failure(ErrorKind::kInvalidModel,
+                  file + ": is not valid JSON, broken at byte " + std::to_string(error.byte) +
+                      " of " + std::to_string(text.size()) +
+                      "; fetch the file again or repair it");
   } catch (const Json::exception& error) {  // a number that no type holds
     throw Failure(
         Error{ErrorKind::kInvalidModel, file + ": holds JSON that cannot be read", error.what()});

@@ -99,7 +99,7 @@ void check_tokens(const ModelConfig& model, const Tokenizer& tokenizer,
     throw Failure(ErrorKind::kInvalidModel,
                   directory + ": the tokenizer has " +
                       (image ? "<image> as id " + std::to_string(*image) : "no token <image>") +
-                      ", but config.json says that it is id " +
+                      ", but image_token_index in config.json is " +
                       std::to_string(model.image_token_id));
   }
   if (tokenizer.vocab_size() > model.text.vocab_size) {
