@@ -104,6 +104,10 @@ class LlamaTokenizer : public Tokenizer {
     return is_special(id) ? std::string() : token_text(id);
   }
 
+  bool is_byte(int64_t id) const override {
+    return !is_special(id) && rules_.decode_bytes && piece_byte(written(id)).has_value();
+  }
+
   std::string token_text(int64_t id) const override {
     const std::string_view piece = written(id);
     if (const auto byte = rules_.decode_bytes ? piece_byte(piece) : std::nullopt) {
@@ -204,23 +208,16 @@ StreamDecoder::StreamDecoder(const Tokenizer& tokenizer)
     : tokenizer_(tokenizer), at_start_(tokenizer.strips_first_space()) {}
 
 std::string StreamDecoder::push(int64_t id) {
-  pending_ += tokenizer_.piece_bytes(id);
-  std::string fresh;
-  std::string_view rest = pending_;
-  while (!rest.empty()) {
-    size_t length = utf8_length(rest);
-    if (length > 0) {
-      fresh += rest.substr(0, length);
-    } else if (utf8_incomplete(rest)) {
-      break;
-    } else {
-      fresh += kReplacement;
-      length = 1;
-    }
-    rest.remove_prefix(length);
+  const std::string piece = tokenizer_.piece_bytes(id);
+  if (tokenizer_.is_byte(id)) {
+    pending_ += piece;
+    return {};
   }
-  pending_.erase(0, pending_.size() - rest.size());
-  if (at_start_ && !fresh.empty()) {
+  if (piece.empty()) return {};
+  std::string fresh;
+  flush_bytes(pending_, fresh);
+  fresh += piece;
+  if (at_start_) {
     at_start_ = false;
     if (fresh.starts_with(' ')) fresh.erase(0, 1);
   }

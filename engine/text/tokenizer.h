@@ -31,7 +31,9 @@ class Tokenizer {
   /// Bytes that one id adds inside a text (`▁` as a space, a byte piece as its byte); empty for
   /// special tokens.
   virtual std::string piece_bytes(int64_t id) const = 0;
-  /// The same, but special tokens as they are written: what stop strings are compared with.
+  /// Whether the piece stands for one byte of a character.
+  virtual bool is_byte([[maybe_unused]] int64_t id) const { return false; }
+  /// The same as piece_bytes, but special tokens as they are written: what stop strings are compared with.
   virtual std::string token_text(int64_t id) const { return piece_bytes(id); }
 
   virtual bool is_special(int64_t id) const = 0;
@@ -43,9 +45,9 @@ class Tokenizer {
   virtual bool strips_first_space() const { return true; }
 };
 
-/// Turns a growing list of ids into text that only ever grows by whole UTF-8 characters. Equal to
-/// Tokenizer::decode but where ids spell broken UTF-8, which decode can judge only from its end.
-/// Thread-bound.
+/// Turns a growing list of ids into text that only ever grows, by whole UTF-8 characters, and stays a
+/// prefix of what Tokenizer::decode makes of all ids. A run of byte pieces is held back until it
+/// ends: one byte that fits no character turns the whole run into U+FFFD. Thread-bound.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer);
@@ -56,7 +58,7 @@ class StreamDecoder {
 
  private:
   const Tokenizer& tokenizer_;
-  std::string pending_;  // bytes that are no whole character yet
+  std::string pending_;  // the current run of byte pieces
   bool at_start_;        // the space in front of the text is still to be dropped
   std::string text_;
 };
