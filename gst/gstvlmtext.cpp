@@ -96,6 +96,10 @@ void TextOutput::put_segment(EventPtr segment) {
     put(tag_event());
   }
   segment_ = std::move(segment);
+  if (position_ != kNoTime) {
+    // Lets a sink behind the pad preroll before there is a text.
+    put(EventPtr(gst_event_new_gap(position_, 0)));
+  }
 }
 
 void TextOutput::put_event(EventPtr event) {

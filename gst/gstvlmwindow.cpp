@@ -227,20 +227,24 @@ bool WindowPicker::fill_shown(uint64_t shown_until, uint64_t before, Steps& step
   if (rule_.interval_ns == 0) {
     return true;
   }
-  while (covered_until_ >= last_.start_ns) {
-    const uint64_t nominal_start = covered_until_ / rule_.interval_ns * rule_.interval_ns;
+  for (uint64_t at = covered_until_; at >= last_.start_ns;) {
+    const uint64_t nominal_start = at / rule_.interval_ns * rule_.interval_ns;
     const uint64_t nominal_end = plus(nominal_start, rule_.interval_ns);
     const uint64_t first_sample = plus(nominal_start, sampling_offset(rule_, 0));
     if (first_sample >= shown_until || (before != kUnknown && nominal_end > before) ||
         nominal_end == UINT64_MAX) {
       return true;
     }
-    if (steps.list.size() >= kStepsAtOnce) {
-      return false;
+    // The rest of a window that was closed early is not another one.
+    if (first_sample >= at) {
+      if (steps.list.size() >= kStepsAtOnce) {
+        return false;
+      }
+      open_forward(nominal_start, at, steps);
+      window_.end = std::min(nominal_end, shown_until);
+      close(steps);
     }
-    open_forward(nominal_start, covered_until_, steps);
-    window_.end = std::min(nominal_end, shown_until);
-    close(steps);
+    at = nominal_end;
   }
   return true;
 }
