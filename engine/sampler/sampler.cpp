@@ -34,7 +34,7 @@ at::Tensor id_tensor(const std::vector<int64_t>& ids, const at::Tensor& like) {
 // vocab_size].
 at::Tensor draw(const at::Tensor& scores, const std::vector<double>& uniforms) {
   const at::Tensor cumulative = at::softmax(scores.to(at::kDouble), -1).cumsum(-1);
-  const at::Tensor total = cumulative.slice(1, -1);
+  const at::Tensor total = cumulative.slice(1, -1).contiguous();
   const at::Tensor at_value =
       at::tensor(uniforms, at::kDouble).to(scores.device()).unsqueeze(1) * total;
   // Rounding may put the point on the total itself, where only impossible tokens are left.
