@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Beam search, penalties, stop strings and their mixtures against the reference's generate(), on a table instead of a
+model: the logits of a token depend on the two before it. The reference's draws are replaced by ours, so that sampled
+beams can be compared id by id. VLM_GENERATION_CASES sets how many cases run, VLM_SEED where they start."""
+
+import json
+import os
+import random
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutput
+
+CASES = int(os.environ.get("VLM_GENERATION_CASES", "400"))
+SEED = int(os.environ.get("VLM_SEED", "0"))
+CASES_PER_TABLE = 20
+PIECES = ["<u>", "<s>", "</s>", "a", "b", "ab", " ", "ca", "st", "op", "stop", "per", "x"]
+VOCAB = len(PIECES)
+EARLY_STOPPING = {"false": False, "true": True, "never": "never"}
+
+
+class TableConfig(PretrainedConfig):
+    model_type = "vlm_table"
+
+    def __init__(self, **keys):
+        super().__init__(**keys)
+        self.vocab_size = VOCAB
+
+
+class TableModel(PreTrainedModel, GenerationMixin):
+    config_class = TableConfig
+    main_input_name = "input_ids"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.table = torch.nn.Parameter(torch.zeros(VOCAB, VOCAB, VOCAB), requires_grad=False)
+        self.post_init()
+
+    def _init_weights(self, module):
+        pass
+
+    def forward(self, input_ids, **_):
+        before = torch.cat([torch.zeros_like(input_ids[:, :1]), input_ids[:, :-1]], dim=1)
+        return CausalLMOutput(logits=self.table[before, input_ids])
+
+
+class PieceTokenizer:
+    """As much of a tokenizer as the reference's stop strings need."""
+
+    def get_vocab(self):
+        return {piece: i for i, piece in enumerate(PIECES)}
+
+    def __call__(self, text, add_special_tokens=False):
+        return {"input_ids": [-1]}
+
+    def _convert_id_to_token(self, token):
+        return "abcdef"
+
+    def convert_tokens_to_string(self, tokens):
+        return "".join(tokens)
+
+
+def philox(index, token, sequence, seed):
+    """Uniform numbers of kernels/random.h for many indices."""
+    mask = np.uint64(0xFFFFFFFF)
+    words = [np.asarray(index, np.uint64)]
+    words += [np.full_like(words[0], value) for value in (token, sequence & 0xFFFFFFFF, sequence >> 32)]
+    keys = [np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)]
+    for _ in range(10):
+        low = np.uint64(0xD2511F53) * words[0]
+        high = np.uint64(0xCD9E8D57) * words[2]
+        words = [
+            (high >> np.uint64(32)) ^ words[1] ^ keys[0],
+            high & mask,
+            (low >> np.uint64(32)) ^ words[3] ^ keys[1],
+            low & mask,
+        ]
+        keys = [(keys[0] + np.uint64(0x9E3779B9)) & mask, (keys[1] + np.uint64(0xBB67AE85)) & mask]
+    mantissa = ((words[0] << np.uint64(32)) | words[1]) >> np.uint64(11)
+    return (mantissa.astype(np.float64) + 0.5) * 2.0**-53
+
+
+class Draws:
+    """Stands in for torch.multinomial: draws as the engine does, and notes how near a draw was to another one."""
+
+    def __init__(self, seed):
+        self.seed = seed
+        self.token = 0
+        self.gap = np.inf
+
+    def __call__(self, probabilities, num_samples):
+        weights = probabilities[0].double().numpy()
+        if num_samples == 1:
+            cumulative = np.cumsum(weights)
+            point = philox([0], self.token, 0, self.seed)[0] * cumulative[-1]
+            chosen = [int(np.searchsorted(cumulative, point, side="right"))]
+            self.gap = min(self.gap, np.abs(cumulative - point).min())
+        else:
+            uniform = philox(np.arange(len(weights)), self.token, 0, self.seed)
+            with np.errstate(divide="ignore"):
+                keys = np.log(weights) - np.log(-np.log(uniform))
+            order = np.argsort(-keys, kind="stable")
+            chosen = order[:num_samples]
+            ranked = keys[order[: num_samples + 1]]
+            ranked = ranked[np.isfinite(ranked)]
+            self.gap = min([self.gap, *(ranked[:-1] - ranked[1:])])
+        self.token += 1
+        return torch.from_numpy(np.array([chosen], np.int64))
+
+
+def random_options(rng):
+    options = {"max_new_tokens": rng.randrange(1, 25)}
+    if rng.random() < 0.75:
+        options["num_beams"] = rng.randrange(2, 6)
+        options["length_penalty"] = rng.choice([1.0, 1.0, 0.0, 0.6, 2.0, -1.0])
+        options["early_stopping"] = rng.choice(["false", "true", "never"])
+    if rng.random() < 0.3:
+        options["repetition_penalty"] = rng.choice([1.1, 1.5, 0.8])
+    if rng.random() < 0.25:
+        options["no_repeat_ngram_size"] = rng.randrange(2, 5)
+    if rng.random() < 0.3:
+        options["min_new_tokens"] = rng.randrange(0, options["max_new_tokens"] + 1)
+    if rng.random() < 0.4:
+        options["stop"] = rng.sample(["stop", "ab", "a", "stopper", "ba c", "xx", "opst"], rng.randrange(1, 3))
+    if rng.random() < 0.35:
+        options["temperature"] = rng.choice([0.5, 1.0, 1.7])
+        options["seed"] = rng.randrange(2**63)
+        # With few tokens left, a search of several beams would begin with beams of no probability at all, whose order
+        # the reference leaves to rounding.
+        if "num_beams" not in options:
+            options["top_k"] = rng.choice([0, 3, 8])
+            options["top_p"] = rng.choice([1.0, 0.9, 0.5])
+            options["min_p"] = rng.choice([0.0, 0.05])
+    return options
+
+
+def random_case(rng):
+    return {
+        "prompt": [1] + [rng.randrange(3, VOCAB) for _ in range(rng.randrange(0, 12))],
+        "eos": rng.choice([[2], [2], [2, 12], [2, 4, 12]]),
+        "pieces": PIECES,
+        "options": random_options(rng),
+    }
+
+
+def random_table(rng):
+    numbers = np.random.default_rng(rng.randrange(2**32))
+    table = numbers.normal(0, rng.choice([0.5, 1.5, 3.0]), (VOCAB, VOCAB, VOCAB)).astype(np.float32)
+    table[:, :, 2] += rng.choice([-2, 0, 1.5])
+    return torch.from_numpy(table)
+
+
+def reference(model, case, monkeypatch):
+    options = dict(case["options"])
+    draws = Draws(options.pop("seed", 0))
+    if "stop" in options:
+        options["stop_strings"] = options.pop("stop")
+        options["tokenizer"] = PieceTokenizer()
+    options["early_stopping"] = EARLY_STOPPING[options.get("early_stopping", "false")]
+    if options.get("num_beams", 1) == 1:
+        options.pop("early_stopping")
+    options["do_sample"] = "temperature" in options
+    if options["do_sample"]:
+        options.setdefault("top_k", 0)
+    monkeypatch.setattr(torch, "multinomial", draws)
+    ids = torch.tensor([case["prompt"]])
+    output = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        eos_token_id=case["eos"],
+        pad_token_id=0,
+        use_cache=False,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **options,
+    )
+    scores = output.get("sequences_scores")
+    generated = output.sequences[0, ids.shape[1] :].tolist()
+    return generated, None if scores is None else scores.item(), draws.gap
+
+
+@pytest.fixture(scope="module")
+def tool():
+    process = subprocess.Popen(
+        [os.environ["VLM_GENERATION_TOOL"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    yield process
+    process.stdin.close()
+    assert process.wait(timeout=30) == 0
+
+
+def send(tool, message):
+    tool.stdin.write(json.dumps(message) + "\n")
+    tool.stdin.flush()
+
+
+def test_generation_equals_the_reference(tool, monkeypatch):
+    model = TableModel(TableConfig()).eval()
+    ends = {}
+    near = 0
+    for number in range(SEED, SEED + CASES):
+        rng = random.Random(number)
+        if number % CASES_PER_TABLE == 0 or number == SEED:
+            table = random_table(random.Random(number // CASES_PER_TABLE))
+            model.table.data.copy_(table)
+            send(tool, {"table": table.flatten().tolist(), "vocab": VOCAB})
+        case = random_case(rng)
+        send(tool, case)
+        answer = json.loads(tool.stdout.readline())
+        assert "error" not in answer, f"seed {number}: {case['options']}: {answer}"
+        ids, score, gap = reference(model, case, monkeypatch)
+        if gap < 1e-6:
+            near += 1
+            continue
+        assert answer["ids"] == ids, f"seed {number}: {case}"
+        if score is not None:
+            assert answer["score"] == pytest.approx(score, rel=1e-6), f"seed {number}: {case}"
+        reason = answer["finish_reason"]
+        assert (ids[-1] in case["eos"]) == (reason == "stop"), f"seed {number}: {case}"
+        ends[reason] = ends.get(reason, 0) + 1
+    print(f"seeds {SEED} to {SEED + CASES - 1}: {ends}, {near} draws too near to call")
+    assert near <= CASES // 100
+    assert CASES < 100 or set(ends) == {"stop", "stop_string", "length"}
