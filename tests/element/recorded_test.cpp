@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "element_support.h"
+
+namespace element_test {
+namespace {
+
+struct Mix {
+  int buffers, rate_n, rate_d;
+  guint64 interval_ms;
+  int frames;
+};
+
+class RecordedMix : public ::testing::TestWithParam<Mix> {};
+
+// Every window of the stream is described once, in order, the last partial one too.
+TEST_P(RecordedMix, describes_every_window) {
+  const Mix mix = GetParam();
+  Pipeline pipeline(
+      "videotestsrc num-buffers=" + std::to_string(mix.buffers) +
+      " ! video/x-raw,width=32,height=16,framerate=" + std::to_string(mix.rate_n) + "/" +
+      std::to_string(mix.rate_d) + " ! vlmdescribe interval=" +
+      std::to_string(mix.interval_ms * GST_MSECOND) + " frames=" + std::to_string(mix.frames) +
+      " ! fakesink");
+  const std::vector<MessagePtr> found = pipeline.run();
+  const guint64 interval = mix.interval_ms * GST_MSECOND;
+  guint64 expected = 0;
+  guint64 window = GST_CLOCK_TIME_NONE;
+  for (int i = 0; i < mix.buffers; ++i) {
+    const guint64 pts = gst_util_uint64_scale(static_cast<guint64>(i),
+                                              static_cast<guint64>(mix.rate_d) * GST_SECOND,
+                                              static_cast<guint64>(mix.rate_n));
+    // Frames longer than a window are described in each window they are shown in.
+    const guint64 frame = gst_util_uint64_scale(GST_SECOND, static_cast<guint64>(mix.rate_d),
+                                                static_cast<guint64>(mix.rate_n));
+    const guint64 first = pts / interval;
+    const bool last = i + 1 == mix.buffers;
+    guint64 reach = first;
+    for (guint64 k = first + 1; k * interval + interval / (2 * mix.frames) < pts + frame; ++k) {
+      reach = last || (k + 1) * interval <= pts + frame ? k : reach;
+    }
+    for (guint64 k = first; k <= reach; ++k) {
+      if (window == GST_CLOCK_TIME_NONE || k > window) {
+        window = k;
+        ++expected;
+      }
+    }
+  }
+  ASSERT_EQ(found.size(), expected);
+  guint64 end = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    const GstStructure* structure = description(found[i].get());
+    EXPECT_EQ(time_of(structure, "index"), i);
+    EXPECT_EQ(time_of(structure, "pts"), end);
+    EXPECT_EQ(times_of(structure, "frame-pts").size(), static_cast<size_t>(mix.frames));
+    end = time_of(structure, "pts") + time_of(structure, "duration");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Rates, RecordedMix,
+    ::testing::Values(Mix{1, 25, 1, 2000, 1}, Mix{50, 25, 1, 2000, 1}, Mix{51, 25, 1, 2000, 1},
+                      Mix{49, 25, 1, 2000, 4}, Mix{130, 30, 1, 1000, 1},
+                      Mix{90, 30000, 1001, 1000, 3}, Mix{60, 60, 1, 100, 2},
+                      Mix{10, 1, 1, 400, 1}, Mix{7, 1, 3, 2000, 2}, Mix{40, 25, 1, 40, 1},
+                      Mix{40, 25, 1, 33, 1}));
+
+TEST(Recorded, every_frame_is_described_without_interval) {
+  Pipeline pipeline(
+      "videotestsrc num-buffers=30 ! video/x-raw,width=32,height=16 ! vlmdescribe interval=0 ! "
+      "fakesink");
+  EXPECT_EQ(pipeline.run().size(), 30u);
+}
+
+TEST(Recorded, slow_model_loses_nothing) {
+  Pipeline pipeline(
+      "videotestsrc num-buffers=100 ! video/x-raw,width=32,height=16,framerate=25/1 ! "
+      "vlmdescribe name=describe model=fake:delay=30 interval=200000000 max-pending=1 ! fakesink");
+  EXPECT_EQ(pipeline.run().size(), 20u);
+  const ElementPtr describe = pipeline["describe"];
+  EXPECT_EQ(stat(describe.get(), "described"), 20u);
+  EXPECT_EQ(stat(describe.get(), "passed-over"), 0u);
+  EXPECT_EQ(stat(describe.get(), "windows"), 20u);
+  EXPECT_EQ(stat(describe.get(), "waiting"), 0u);
+}
+
+TEST(Recorded, video_waits_at_max_pending) {
+  Rig rig("mode=recorded interval=1000000000 max-pending=2 model=fake:backpressure");
+  rig.begin();
+  ASSERT_EQ(rig.push(0), GST_FLOW_OK);
+  close_gate();
+  std::atomic<bool> done = false;
+  std::thread pusher([&] {
+    EXPECT_EQ(rig.push_range(40 * GST_MSECOND, 6 * GST_SECOND), GST_FLOW_OK);
+    done = true;
+  });
+  // Frames up to the third window's middle have come in, and that one waits for room.
+  EXPECT_TRUE(eventually([&] { return stat(rig.element, "frames") == 64; }));
+  EXPECT_EQ(stat(rig.element, "waiting"), 2u);
+  EXPECT_FALSE(done);
+  open_gate();
+  pusher.join();
+  EXPECT_TRUE(rig.eos());
+  EXPECT_EQ(rig.messages->descriptions().size(), 6u);
+}
+
+TEST(Recorded, video_waits_for_the_model) {
+  Pipeline pipeline(
+      "videotestsrc num-buffers=10 ! video/x-raw,width=32,height=16 ! "
+      "vlmdescribe model=fake:load=200 interval=100000000 ! fakesink");
+  EXPECT_EQ(pipeline.run().size(), 4u);
+}
+
+TEST(Recorded, eos_waits_for_all) {
+  Rig rig("mode=recorded interval=1000000000 model=fake:delay=50");
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 2500 * GST_MSECOND), GST_FLOW_OK);
+  EXPECT_TRUE(rig.eos());
+  const std::vector<MessagePtr> found = rig.messages->descriptions();
+  ASSERT_EQ(found.size(), 3u);
+  const GstStructure* last = description(found.back().get());
+  EXPECT_EQ(time_of(last, "pts"), 2 * GST_SECOND);
+  EXPECT_EQ(time_of(last, "duration"), 520 * GST_MSECOND);
+}
+
+TEST(Recorded, windows_go_by_stream_time) {
+  Rig rig("mode=recorded interval=1000000000");
+  rig.begin();
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  segment.start = 100 * GST_SECOND;
+  segment.time = 10 * GST_SECOND + 500 * GST_MSECOND;
+  segment.base = 3 * GST_SECOND;
+  ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  ASSERT_EQ(rig.push_range(100 * GST_SECOND, 102 * GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  const std::vector<MessagePtr> found = rig.messages->descriptions();
+  ASSERT_EQ(found.size(), 3u);
+  const GstStructure* second = description(found[1].get());
+  EXPECT_EQ(time_of(second, "stream-time"), 11 * GST_SECOND);
+  EXPECT_EQ(time_of(second, "pts"), 100 * GST_SECOND + 500 * GST_MSECOND);
+  EXPECT_EQ(time_of(second, "running-time"), 3 * GST_SECOND + 500 * GST_MSECOND);
+  EXPECT_EQ(time_of(description(found[2].get()), "duration"), 500 * GST_MSECOND);
+}
+
+TEST(Recorded, windows_are_clipped_to_the_segment) {
+  Rig rig("mode=recorded interval=1000000000");
+  rig.begin();
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  segment.start = segment.time = 300 * GST_MSECOND;
+  segment.stop = 1700 * GST_MSECOND;
+  ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  ASSERT_EQ(rig.push_range(0, 3 * GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  const std::vector<MessagePtr> found = rig.messages->descriptions();
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(time_of(description(found[0].get()), "pts"), 300 * GST_MSECOND);
+  EXPECT_EQ(time_of(description(found[0].get()), "duration"), 700 * GST_MSECOND);
+  EXPECT_EQ(time_of(description(found[1].get()), "duration"), 700 * GST_MSECOND);
+}
+
+TEST(Recorded, buffers_without_timestamps_follow_each_other) {
+  Rig rig("mode=recorded interval=1000000000");
+  rig.begin();
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_EQ(rig.push(GST_CLOCK_TIME_NONE, GST_CLOCK_TIME_NONE), GST_FLOW_OK);
+  }
+  ASSERT_TRUE(rig.eos());
+  EXPECT_EQ(rig.messages->descriptions().size(), 2u);
+}
+
+TEST(Recorded, new_segment_ends_a_window) {
+  Rig rig("mode=recorded interval=10000000000");
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, GST_SECOND), GST_FLOW_OK);
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  segment.base = GST_SECOND;
+  ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  ASSERT_EQ(rig.push_range(0, GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  const std::vector<MessagePtr> found = rig.messages->descriptions();
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(time_of(description(found[1].get()), "pts"), 0u);
+  EXPECT_EQ(time_of(description(found[1].get()), "running-time"), GST_SECOND);
+  EXPECT_EQ(time_of(description(found[1].get()), "index"), 1u);
+}
+
+TEST(Recorded, caps_may_change_inside_a_window) {
+  Rig rig("mode=recorded interval=1000000000 frames=2");
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 400 * GST_MSECOND), GST_FLOW_OK);
+  rig.begin("video/x-raw,format=GRAY8,width=24,height=16,framerate=25/1");
+  for (int i = 10; i < 25; ++i) {
+    ASSERT_EQ(gst_harness_push(
+                  rig.video, solid_frame(24 * 16, static_cast<guint64>(i) * 40 * GST_MSECOND,
+                                         40 * GST_MSECOND)
+                                 .release()),
+              GST_FLOW_OK);
+  }
+  ASSERT_TRUE(rig.eos());
+  const MessagePtr message = rig.messages->next_description();
+  EXPECT_EQ(text_of(description(message.get())), "Describe the scene.|16x8|64,64,64|2");
+}
+
+TEST(Recorded, inactive_stretches_are_left_out) {
+  Rig rig("mode=recorded interval=1000000000");
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, GST_SECOND), GST_FLOW_OK);
+  rig.set("active=false");
+  ASSERT_EQ(rig.push_range(GST_SECOND, 3 * GST_SECOND), GST_FLOW_OK);
+  rig.set("active=true");
+  ASSERT_EQ(rig.push_range(3 * GST_SECOND, 4 * GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  const std::vector<MessagePtr> found = rig.messages->descriptions();
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(time_of(description(found[1].get()), "pts"), 3 * GST_SECOND);
+  EXPECT_EQ(rig.buffers().size(), 100u);
+}
+
+TEST(Recorded, exact_meta_covers_each_buffer) {
+  Rig rig("mode=recorded interval=1000000000 meta-policy=exact model=fake:delay=5");
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 3300 * GST_MSECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  const std::vector<BufferPtr> buffers = rig.buffers();
+  ASSERT_EQ(buffers.size(), 83u);
+  for (const BufferPtr& buffer : buffers) {
+    const GstStructure* structure = meta_of(buffer.get());
+    ASSERT_NE(structure, nullptr) << GST_BUFFER_PTS(buffer.get());
+    EXPECT_LE(time_of(structure, "pts"), GST_BUFFER_PTS(buffer.get()));
+    EXPECT_LT(GST_BUFFER_PTS(buffer.get()),
+              time_of(structure, "pts") + time_of(structure, "duration"));
+  }
+}
+
+TEST(Recorded, exact_keeps_events_in_their_place) {
+  Rig rig("mode=recorded interval=1000000000 meta-policy=exact");
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 200 * GST_MSECOND), GST_FLOW_OK);
+  rig.push_event(gst_event_new_custom(GST_EVENT_CUSTOM_DOWNSTREAM, gst_structure_new_empty("mark")));
+  EXPECT_EQ(gst_harness_buffers_received(rig.video), 0u);
+  for (const EventPtr& event : events_of(rig.video)) {
+    EXPECT_NE(GST_EVENT_TYPE(event.get()), GST_EVENT_CUSTOM_DOWNSTREAM);
+  }
+  ASSERT_TRUE(rig.eos());
+  EXPECT_EQ(rig.buffers().size(), 5u);
+  const std::vector<EventPtr> events = events_of(rig.video);
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(GST_EVENT_TYPE(events[0].get()), GST_EVENT_CUSTOM_DOWNSTREAM);
+  EXPECT_EQ(GST_EVENT_TYPE(events[1].get()), GST_EVENT_EOS);
+}
+
+TEST(Recorded, exact_is_bounded) {
+  Rig rig("mode=recorded interval=1000000000 meta-policy=exact max-held-bytes=2000");
+  rig.begin();
+  EXPECT_EQ(rig.push_range(0, GST_SECOND), GST_FLOW_ERROR);
+  EXPECT_NE(rig.messages->next_error().find("max-held-bytes"), std::string::npos);
+}
+
+TEST(Recorded, exact_is_refused_for_live_video) {
+  Rig rig("mode=live meta-policy=exact");
+  rig.begin();
+  EXPECT_EQ(rig.push(0), GST_FLOW_ERROR);
+  EXPECT_NE(rig.messages->next_error().find("meta-policy"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace element_test
