@@ -36,9 +36,8 @@ class TextFormatter : public Formatter {
     if (record.utc_us) {
       line.append("[").append(utc_text(*record.utc_us)).append("] ");
     } else if (record.duration_ns) {
-      const uint64_t start = record.stream_time_ns.value_or(record.pts_ns);
-      line.append("[").append(clock_text(start)).append(" - ");
-      line.append(clock_text(start + *record.duration_ns)).append("] ");
+      line.append("[").append(clock_text(record.pts_ns)).append(" - ");
+      line.append(clock_text(record.pts_ns + *record.duration_ns)).append("] ");
     }
     return line.empty() ? text + "\n" : line + one_line(text) + "\n";
   }
@@ -88,8 +87,7 @@ class SubtitleFormatter : public Formatter {
                         "is a picture, and subtitles need a video; use --format text or jsonl",
                         {}};
     }
-    return encoder_->add(record.stream_time_ns.value_or(record.pts_ns), *record.duration_ns,
-                         one_line(record.description.text));
+    return encoder_->add(record.pts_ns, *record.duration_ns, one_line(record.description.text));
   }
 
  private:

@@ -78,10 +78,12 @@ std::optional<Record> to_record(const GstStructure* structure, const std::string
   Record record;
   record.source = source;
   record.index = fields.number<uint64_t>("index");
-  record.pts_ns = fields.number<uint64_t>("pts");
+  // Buffers of some files begin later than the video: their times become those of the video.
+  const auto pts = fields.number<uint64_t>("pts");
+  record.pts_ns = fields.has("stream-time") ? fields.number<uint64_t>("stream-time") : pts;
   record.duration_ns = fields.number<uint64_t>("duration");
-  if (fields.has("stream-time")) record.stream_time_ns = fields.number<uint64_t>("stream-time");
   record.frame_pts_ns = fields.numbers<uint64_t>("frame-pts");
+  for (uint64_t& frame : record.frame_pts_ns) frame += record.pts_ns - pts;
   if (fields.has("utc")) record.utc_us = fields.number<int64_t>("utc");
   record.finish_reason = fields.text("finish-reason");
   vlm::Description& d = record.description;

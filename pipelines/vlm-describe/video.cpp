@@ -173,7 +173,8 @@ vlm::Status VideoRun::run(const std::string& trace_path) {
       if (!step) return step.error();
       if (*step == Step::kDone) return at_end();
     } else if (change == GST_STATE_CHANGE_FAILURE) {
-      return failure(vlm::ErrorKind::kInvalidArgument, "GStreamer could not open it, and gave no reason");
+      return failure(vlm::ErrorKind::kInvalidArgument,
+                     "GStreamer could not open it, and gave no reason");
     }
     if (asked_to_end_ && std::chrono::steady_clock::now() > end_deadline_) return at_end();
   }
@@ -271,8 +272,7 @@ vlm::Status VideoRun::take(const GstStructure* structure) {
     return vlm::ok_status();
   }
   if (vlm::Status status = receiver_.add(*record); !status) return status;
-  const uint64_t start = record->stream_time_ns.value_or(record->pts_ns);
-  progress_.position(start + record->duration_ns.value_or(0), live_ ? 0 : duration_ns_);
+  progress_.position(record->pts_ns + record->duration_ns.value_or(0), live_ ? 0 : duration_ns_);
   return vlm::ok_status();
 }
 

@@ -353,7 +353,8 @@ def test_an_interrupted_stream_ends_with_a_whole_line(command, long_clip):
     try:
         lines = [running.stdout.readline() for _ in range(3)]
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=30)
+        out, err = running.stdout.read(), running.stderr.read()  # communicate() would miss what is buffered
+        running.wait(timeout=30)
     finally:
         running.kill()
     assert running.returncode == 1
