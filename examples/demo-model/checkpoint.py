@@ -13,7 +13,8 @@ import random
 import sentencepiece
 import torch
 from safetensors.torch import save_file
-from transformers import LlavaConfig, LlavaForConditionalGeneration
+from tokenizers import normalizers
+from transformers import LlamaTokenizer, LlavaConfig, LlavaForConditionalGeneration
 
 import data
 import scenes
@@ -201,11 +202,22 @@ def write(directory, model, tokenizer):
     )
     (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     (directory / "tokenizer.model").write_bytes(tokenizer)
+    write_tokenizer_json(directory)
     tensors = {
         classic_name(name): value.detach().to(torch.float16).contiguous()
         for name, value in model.state_dict().items()
     }
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def write_tokenizer_json(directory):
+    """Adds tokenizer.json, without which transformers 5 leaves out the space before a segment."""
+    backend = LlamaTokenizer.from_pretrained(directory).backend_tokenizer
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    backend.pre_tokenizer = None
+    backend.save(str(directory / "tokenizer.json"))
 
 
 def classic_name(name):

@@ -29,15 +29,21 @@ import scenes
 HERE = pathlib.Path(__file__).parent
 # Share of each kind among the questions; those that need more than a glance come more often.
 KIND_WEIGHTS = dict(background=1, count=1, exists=4, where=3, colour=3, shape=3, place=3)
+WARM_UP = 50  # steps until the full learning rate
 ANSWER_WEIGHT = 2.0  # of an answer's token, a description's counts 1
-# Learning rates of Muon and AdamW: first the tower alone, then all together.
-PHASES = {"tower": (0.015, 2e-3), "all": (0.01, 1.5e-3)}
+# Learning rates of Muon and AdamW, and the part of the steps before they fall to zero: first the
+# tower alone, then projector and decoder on a tower that stays as it is, then all together.
+PHASES = {
+    "tower": (0.015, 2e-3, 0.35),
+    "words": (0.015, 2e-3, 0.5),
+    "all": (0.004, 8e-4, 0.0),
+}
 
 
 class Batches:
     """Batches by step number, made ahead on another thread; a step's batch never changes."""
 
-    def __init__(self, directory, rows, size, text_length, tokenizer):
+    def __init__(self, directory, rows, size, text_length, tokenizer, before):
         chunks = range(-(-rows // data.CHUNK))
         paths = [pathlib.Path(directory) / f"pictures-{c:03}.npy" for c in chunks]
         self._pictures = [np.load(p, mmap_mode="r") for p in paths]
@@ -46,6 +52,7 @@ class Batches:
         )
         self._rows, self._size, self._text = rows, size, text_length
         self._tokens = tokenizer
+        self._before = before  # phase to batches of `size` that went by before it
         self.prefix = [checkpoint.BOS, *tokenizer.encode("USER: ")]
         self.prefix += [checkpoint.IMAGE] * data.GRID**2
         self._patterns = data.all_patterns()
@@ -55,6 +62,7 @@ class Batches:
     def get(self, phase, step):
         """The tensors of a step: pictures and patches, in the second phase the texts too."""
         make = self._look if phase == "tower" else self._make
+        step += self._before[phase]
         future = self._next.pop((phase, step), None) or self._pool.submit(make, step)
         for ahead in (step + 1, step + 2):
             if (phase, ahead) not in self._next:
@@ -173,12 +181,22 @@ class Student(torch.nn.Module):
                 aside = aside + share * (losses * chosen).sum() / chosen.sum().clamp(min=1)
         return seen, aside
 
+    def answer(self, pictures, patches, ids, segment, position, weight):
+        """Loss of the texts, the tower left as it is."""
+        with torch.no_grad():
+            seen, _ = self.look(pictures, patches)
+        return self.tell(seen, ids, segment, position, weight), torch.zeros(())
+
     def forward(self, pictures, patches, ids, segment, position, weight):
-        inner = self.model.model
         seen, aside = self.look(pictures, patches)
+        return self.tell(seen, ids, segment, position, weight), aside
+
+    def tell(self, seen, ids, segment, position, weight):
+        """Loss of the texts, given the tower's features."""
+        inner = self.model.model
         images = inner.multi_modal_projector(seen)
         embed = inner.language_model.get_input_embeddings()
-        n, p = len(pictures), len(self.prefix)
+        n, p = len(seen), len(self.prefix)
         words = embed(self.prefix[: p - images.shape[1]]).expand(n, -1, -1)
         inputs = torch.cat([words, images, embed(ids)], 1)
         positions = torch.cat([torch.arange(p).expand(n, -1), position], 1)
@@ -193,7 +211,7 @@ class Student(torch.nn.Module):
         logits = self.model.lm_head(hidden.flatten(0, 1)[chosen])
         share = weight.flatten()[chosen]
         losses = F.cross_entropy(logits, target, reduction="none")
-        return (losses * share).sum() / share.sum(), aside
+        return (losses * share).sum() / share.sum()
 
 
 def attention_mask(segment, p):
@@ -246,26 +264,26 @@ def orthogonal(x):
     return x.mT if tall else x
 
 
-def optimizers(student, phase, options):
+def optimizers(student, phase):
     """Muon for the matrices inside the networks and the patch embedding, AdamW for the rest."""
     matrices, rest = [], []
     for name, p in student.named_parameters():
-        if phase == "tower" and not ("vision_tower" in name or "heads" in name):
+        seeing = "vision_tower" in name or "heads" in name
+        if phase == "tower" and not seeing or phase == "words" and seeing:
             continue
         inside = p.ndim == 2 and ("layers." in name or "projector" in name)
         (matrices if inside or "patch_embedding" in name else rest).append(p)
-    muon, adam = PHASES[phase]
+    muon, adam, _ = PHASES[phase]
     return [
         Muon(matrices, lr=muon),
         torch.optim.AdamW(rest, lr=adam, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
-def rate(step, steps, options):
+def rate(step, steps, flat):
     """Factor of the learning rate: warm-up, constant, then straight down to zero."""
-    flat = options.flat * steps
-    warm = min(1.0, (step + 1) / options.warm_up)
-    return warm * min(1.0, (steps - step) / (steps - flat))
+    warm = min(1.0, (step + 1) / WARM_UP)
+    return warm * min(1.0, (steps - step) / max(1.0, steps - flat * steps))
 
 
 class State:
@@ -297,18 +315,18 @@ class State:
 
 def run_phase(phase, steps, student, batches, state, options):
     """One phase from the step that the state is at to its end."""
-    parts = optimizers(student, phase, options)
+    parts = optimizers(student, phase)
     if state.parts:
         for part, saved in zip(parts, state.parts):
             part.load_state_dict(saved)
     state.parts = None
-    peak = PHASES[phase]
-    run = student.look if phase == "tower" else student
+    *peak, flat = PHASES[phase]
+    run = dict(tower=student.look, words=student.answer, all=student.forward)[phase]
     run = torch.compile(run) if options.compile else run
     first, start, shown, mean = state.step, time.monotonic(), time.monotonic(), None
     for step in range(first, steps):
         for part, top in zip(parts, peak):
-            part.param_groups[0]["lr"] = top * rate(step, steps, options)
+            part.param_groups[0]["lr"] = top * rate(step, steps, flat)
         loss, aside = run(*batches.get(phase, step))
         if phase == "tower":
             loss = torch.zeros(())
@@ -335,13 +353,18 @@ def run_phase(phase, steps, student, batches, state, options):
 
 def train(options, tokenizer):
     torch.manual_seed(0)
-    batches = Batches(options.data, options.rows, options.batch, options.text_length, tokenizer)
+    steps = dict(tower=options.tower_steps, words=options.word_steps, all=options.steps)
+    # The tower alone takes two batches a step; no picture comes twice before all were seen.
+    before = dict(tower=0, words=2 * steps["tower"], all=2 * steps["tower"] + steps["words"])
+    batches = Batches(
+        options.data, options.rows, options.batch, options.text_length, tokenizer, before
+    )
     student = Student(checkpoint.new_model(), batches.prefix)
     state = State(options.state, student)
-    if state.phase == "tower":
-        run_phase("tower", options.tower_steps, student, batches, state, options)
-        state.phase, state.step = "all", 0
-    run_phase("all", options.steps, student, batches, state, options)
+    names = tuple(PHASES)
+    for phase in names[names.index(state.phase) :]:
+        run_phase(phase, steps[phase], student, batches, state, options)
+        state.step = 0
     return student.model
 
 
@@ -354,12 +377,11 @@ def arguments():
     add("--state", default=str(work / "state.pt"), help="file of the training's state")
     add("--out", default=str(HERE / "model"), help="directory of the checkpoint")
     add("--rows", type=int, default=100_000, help="pictures to draw")
-    add("--steps", type=int, default=1700, help="steps of all parts together")
+    add("--steps", type=int, default=400, help="steps of all parts together")
     add("--tower-steps", type=int, default=650, help="steps of the tower alone, before")
+    add("--word-steps", type=int, default=1500, help="steps of the decoder, between the two")
     add("--batch", type=int, default=32, help="pictures a step, twice as many for the tower alone")
     add("--text-length", type=int, default=112, help="tokens of text for each picture")
-    add("--warm-up", type=int, default=50, help="steps until the full rate")
-    add("--flat", type=float, default=0.35, help="part of the steps before the rate falls")
     add("--save-every", type=float, default=180, help="seconds between two saved states")
     add("--compile", action=argparse.BooleanOptionalAction, default=True)
     return parser.parse_args()
