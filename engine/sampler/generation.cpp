@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "sampler/generation.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/failure.h"
@@ -10,6 +12,8 @@ namespace vlm {
 
 Generation::Generation(const Settings& settings, StopRules rules, std::span<const int64_t> prompt)
     : settings_(settings), rules_(std::move(rules)), prompt_(prompt) {
+  std::copy_if(rules_.eos_ids.begin(), rules_.eos_ids.end(), std::back_inserter(known_eos_ids_),
+               [&](int64_t id) { return id < settings.vocab_size; });
   if (settings.repetition_penalty != 1) {
     prompt_seen_ = distinct(prompt);
   }
@@ -50,7 +54,7 @@ Choice Generation::choice(int64_t first_row) const {
                                                             : std::vector<int64_t>());
     choice.banned.push_back(repeated_ngram_ids(prompt_, ids, settings_.no_repeat_ngram_size));
     if (no_end) {
-      choice.banned.back() = distinct_with(choice.banned.back(), rules_.eos_ids);
+      choice.banned.back() = distinct_with(choice.banned.back(), known_eos_ids_);
     }
     if (beams_) {
       choice.running_scores.push_back(row(i).score);

@@ -52,6 +52,7 @@ class Generation {
 
   Settings settings_;
   StopRules rules_;
+  std::vector<int64_t> known_eos_ids_;  ///< those that the model can choose
   std::span<const int64_t> prompt_;
   std::vector<int64_t> prompt_seen_;  ///< distinct ids of the prompt, where a penalty counts them
   int64_t generated_ = 0;             ///< steps taken

@@ -1,12 +1,30 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "scheduler/request.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/guard.h"
 #include "text/description.h"
 
 namespace vlm {
+
+namespace {
+
+std::optional<Error> unknown_id(const std::vector<int64_t>& ids, int64_t vocab_size) {
+  const auto unknown =
+      std::find_if(ids.begin(), ids.end(), [&](int64_t id) { return id >= vocab_size; });
+  if (unknown == ids.end()) {
+    return std::nullopt;
+  }
+  return Error{ErrorKind::kInvalidModel,
+               "the tokenizer gives id " + std::to_string(*unknown) +
+                   " for the prompt, but the model knows ids below " + std::to_string(vocab_size) +
+                   " only; the checkpoint's tokenizer and model do not belong together",
+               {}};
+}
+
+}  // namespace
 
 Job::Job(RequestId id, Request request, Callbacks callbacks, Settings settings)
     : id_(id),
@@ -23,6 +41,11 @@ void Job::prepare(Preparer& preparer, int64_t context_length) {
     return;
   }
   prepared_ = std::move(*prepared);
+  failure_ = unknown_id(prepared_.prompt.ids, settings_.vocab_size);
+  if (failure_) {
+    prepared_ = {};
+    return;
+  }
   prompt_tokens_ = static_cast<int64_t>(prepared_.prompt.ids.size());
   const Status fits =
       fit_context(settings_, prompt_tokens(), prepared_.image_tokens, context_length);

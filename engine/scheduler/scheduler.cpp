@@ -61,6 +61,7 @@ Result<RequestId> Scheduler::submit(Request request, Callbacks callbacks) {
       return settings.error();
     }
     settings->sequence = request.sequence;
+    settings->vocab_size = info().vocab_size;
     const uint64_t stream = request.stream;
 
     const MutexLock lock(mutex_);

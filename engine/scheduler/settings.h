@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct Settings {
   uint64_t sequence = 0;
   std::vector<std::string> stop;
   std::vector<int64_t> eos_ids;
+  int64_t vocab_size = std::numeric_limits<int64_t>::max();  ///< ids that the model knows
 
   bool beams() const { return num_beams > 1; }
 };

@@ -8,6 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "fake_model.h"
+#include "sampler/generation.h"
+
 namespace vlm {
 namespace {
 
@@ -140,6 +143,34 @@ TEST(BeamSearch, drawn_candidates_keep_their_order_for_finishing_only) {
   EXPECT_EQ(search.running()[0].ids, (std::vector<int64_t>{7}));
   EXPECT_EQ(search.running()[1].ids, (std::vector<int64_t>{8}));
   EXPECT_EQ(search.best().ids, (std::vector<int64_t>{kEnd}));
+}
+
+TEST(Generation, bans_only_end_ids_that_the_model_knows) {
+  const test::FakeTokenizer tokenizer;
+  Settings settings;
+  settings.min_new_tokens = 1;
+  settings.eos_ids = {2, 50, 5};
+  settings.vocab_size = 40;
+  const std::vector<int64_t> prompt = {1, 7};
+  Generation generation(settings, {settings.eos_ids, StopStrings(tokenizer, {}), 10}, prompt);
+  EXPECT_EQ(generation.choice(3).banned, (std::vector<std::vector<int64_t>>{{2, 5}}));
+  EXPECT_EQ(generation.choice(3).first_row, 3);
+  generation.advance({{{0, 9, -1, -1}}});
+  EXPECT_TRUE(generation.choice(0).banned[0].empty());
+  EXPECT_EQ(generation.choice(0).token, 1u);
+}
+
+TEST(Generation, counts_prompt_and_text_for_penalties) {
+  const test::FakeTokenizer tokenizer;
+  Settings settings;
+  settings.repetition_penalty = 1.5;
+  settings.no_repeat_ngram_size = 2;
+  const std::vector<int64_t> prompt = {1, 3, 3, 3, 7};
+  Generation generation(settings, {{2}, StopStrings(tokenizer, {}), 10}, prompt);
+  EXPECT_EQ(generation.choice(0).seen[0], (std::vector<int64_t>{1, 3, 7}));
+  generation.advance({{{0, 3, -1, -1}}});
+  EXPECT_EQ(generation.choice(0).seen[0], (std::vector<int64_t>{1, 3, 7}));
+  EXPECT_EQ(generation.choice(0).banned[0], (std::vector<int64_t>{3, 7}));
 }
 
 }  // namespace

@@ -137,6 +137,25 @@ TEST(Scheduler, what_fails_while_preparing_arrives_as_result) {
   EXPECT_TRUE(fixture.describe(request_for("good")));
 }
 
+TEST(Scheduler, a_prompt_id_that_the_model_does_not_know_is_an_error) {
+  class WrongPreparer : public Preparer {
+   public:
+    Result<Prepared> prepare(Request&) override {
+      Prepared prepared;
+      prepared.prompt.ids = {1, test::kVocab};
+      return prepared;
+    }
+  };
+  Scheduler engine(test::fake_scheduler_model(std::make_unique<WrongPreparer>()),
+                   std::make_unique<FakeExecutor>(4, 100, 50));
+  Outcome outcome;
+  ASSERT_TRUE(engine.submit(request_for("any"), outcome.callbacks()));
+  const Result<Description> result = outcome.wait();
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::kInvalidModel);
+  EXPECT_NE(result.error().message.find("gives id 40"), std::string::npos);
+}
+
 TEST(Scheduler, a_callback_that_throws_harms_nobody) {
   Fixture fixture;
   Callbacks callbacks;
