@@ -358,15 +358,17 @@ void Dispatcher::submit(uint64_t token) {
   }
 }
 
-void Dispatcher::count_passed_over() {
+Offer Dispatcher::count_passed_over() {
   const Lock lock(core_->mutex);
   ++core_->windows;
   ++core_->passed_over;
+  return core_->refusal().value_or(Offer::kAccepted);
 }
 
-void Dispatcher::count_broken() {
+Offer Dispatcher::count_broken() {
   const Lock lock(core_->mutex);
   ++core_->windows;
+  return core_->refusal().value_or(Offer::kAccepted);
 }
 
 void Dispatcher::close_window(uint64_t serial, const Times& times) {

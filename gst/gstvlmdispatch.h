@@ -118,9 +118,10 @@ class Dispatcher {
   /// Besides the windows, at once; delivered as soon as it is finished.
   Offer offer_extra(Job job);
 
-  /// Counts a window that is not offered: passed over, or its frames cannot be read.
-  void count_passed_over();
-  void count_broken();
+  /// Counts a window that is not offered: passed over, or its frames cannot be read. Says as an
+  /// offer does whether the stream may go on.
+  Offer count_passed_over();
+  Offer count_broken();
 
   /// The window's final times.
   void close_window(uint64_t serial, const Times& times);

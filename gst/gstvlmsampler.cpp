@@ -206,12 +206,10 @@ GstFlowReturn Sampler::submit(const Step& step) {
   if (open_.blind || open_.broken) {
     if (open_.broken) {
       shared_.stats.count_failed();
-      shared_.dispatcher.count_broken();
-    } else {
-      shared_.dispatcher.count_passed_over();
     }
     shared_.held.resolve(step.serial, nullptr);
-    return GST_FLOW_OK;
+    return flow_of(open_.broken ? shared_.dispatcher.count_broken()
+                                : shared_.dispatcher.count_passed_over());
   }
   Job job = make_job(open_.settings, open_.chosen, false);
   job.window.serial = step.serial;
