@@ -13,6 +13,7 @@ matrices, AdamW for the rest; a learning rate that is constant first and then fa
 
 import argparse
 import concurrent.futures
+import functools
 import os
 import pathlib
 import random
@@ -27,8 +28,11 @@ import data
 import scenes
 
 HERE = pathlib.Path(__file__).parent
-# Share of each kind among the questions; those that need more than a glance come more often.
-KIND_WEIGHTS = dict(background=1, count=1, exists=4, where=3, colour=3, shape=3, place=3)
+# Share of each kind among the questions by phase; what is learned late comes more often.
+KIND_WEIGHTS = {
+    "words": dict(background=1, count=1, exists=4, where=3, colour=3, shape=3, place=3),
+    "all": dict(background=0.5, count=3, exists=4, where=6, colour=3, shape=1.5, place=4),
+}
 WARM_UP = 50  # steps until the full learning rate
 ANSWER_WEIGHT = 2.0  # of an answer's token, a description's counts 1
 # Learning rates of Muon and AdamW, and the part of the steps before they fall to zero: first the
@@ -36,8 +40,9 @@ ANSWER_WEIGHT = 2.0  # of an answer's token, a description's counts 1
 PHASES = {
     "tower": (0.015, 2e-3, 0.35),
     "words": (0.015, 2e-3, 0.5),
-    "all": (0.004, 8e-4, 0.0),
+    "all": (0.008, 1.2e-3, 0.0),
 }
+TOWER_SHARE = 0.3  # of the learning rate in the last phase: the tower has little left to learn
 
 
 class Batches:
@@ -61,7 +66,8 @@ class Batches:
 
     def get(self, phase, step):
         """The tensors of a step: pictures and patches, in the second phase the texts too."""
-        make = self._look if phase == "tower" else self._make
+        weights = KIND_WEIGHTS.get(phase)
+        make = functools.partial(self._make, weights=weights) if weights else self._look
         step += self._before[phase]
         future = self._next.pop((phase, step), None) or self._pool.submit(make, step)
         for ahead in (step + 1, step + 2):
@@ -102,7 +108,7 @@ class Batches:
             result.append(int(self._permutation[place]))
         return result
 
-    def _make(self, step):
+    def _make(self, step, weights):
         rng = random.Random(f"step {step}")
         n, length, start = self._size, self._text, len(self.prefix)
         pictures = np.empty((n, data.SIDE, data.SIDE, 3), np.uint8)
@@ -114,7 +120,7 @@ class Batches:
         for k, row in enumerate(self._order(step, n)):
             pictures[k], patches[k], truth = self._seen(row, rng)
             at = 0
-            for number, (text, answer) in enumerate(self._texts(truth, rng)):
+            for number, (text, answer) in enumerate(self._texts(truth, weights, rng)):
                 asked = self._tokens.encode(f"\n{text} ASSISTANT:")
                 answered = [*self._tokens.encode(answer), checkpoint.EOS]
                 end = at + len(asked) + len(answered)
@@ -128,12 +134,12 @@ class Batches:
                 at = end
         return [torch.from_numpy(x) for x in (pictures, patches, ids, segment, position, weight)]
 
-    def _texts(self, truth, rng):
+    def _texts(self, truth, weights, rng):
         """The description, then questions in random order."""
         yield scenes.DESCRIBE, scenes.describe(truth)
         if truth.pattern:
             return
-        kinds = rng.choices(tuple(KIND_WEIGHTS), tuple(KIND_WEIGHTS.values()), k=9)
+        kinds = rng.choices(tuple(weights), tuple(weights.values()), k=9)
         for pair in dict.fromkeys(scenes.ask(kind, truth, rng) for kind in kinds):
             if pair:
                 yield pair
@@ -266,17 +272,23 @@ def orthogonal(x):
 
 def optimizers(student, phase):
     """Muon for the matrices inside the networks and the patch embedding, AdamW for the rest."""
-    matrices, rest = [], []
+    groups = {}
     for name, p in student.named_parameters():
         seeing = "vision_tower" in name or "heads" in name
         if phase == "tower" and not seeing or phase == "words" and seeing:
             continue
         inside = p.ndim == 2 and ("layers." in name or "projector" in name)
-        (matrices if inside or "patch_embedding" in name else rest).append(p)
+        matrix = inside or "patch_embedding" in name
+        share = TOWER_SHARE if phase == "all" and seeing else 1.0
+        groups.setdefault((matrix, share), []).append(p)
     muon, adam, _ = PHASES[phase]
+
+    def parts(matrix):
+        return [dict(params=p, share=s) for (m, s), p in groups.items() if m == matrix]
+
     return [
-        Muon(matrices, lr=muon),
-        torch.optim.AdamW(rest, lr=adam, betas=(0.9, 0.98), weight_decay=0.0),
+        Muon(parts(True), lr=muon),
+        torch.optim.AdamW(parts(False), lr=adam, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
@@ -326,7 +338,8 @@ def run_phase(phase, steps, student, batches, state, options):
     first, start, shown, mean = state.step, time.monotonic(), time.monotonic(), None
     for step in range(first, steps):
         for part, top in zip(parts, peak):
-            part.param_groups[0]["lr"] = top * rate(step, steps, flat)
+            for group in part.param_groups:
+                group["lr"] = top * group["share"] * rate(step, steps, flat)
         loss, aside = run(*batches.get(phase, step))
         if phase == "tower":
             loss = torch.zeros(())
@@ -377,7 +390,7 @@ def arguments():
     add("--state", default=str(work / "state.pt"), help="file of the training's state")
     add("--out", default=str(HERE / "model"), help="directory of the checkpoint")
     add("--rows", type=int, default=100_000, help="pictures to draw")
-    add("--steps", type=int, default=400, help="steps of all parts together")
+    add("--steps", type=int, default=500, help="steps of all parts together")
     add("--tower-steps", type=int, default=650, help="steps of the tower alone, before")
     add("--word-steps", type=int, default=1500, help="steps of the decoder, between the two")
     add("--batch", type=int, default=32, help="pictures a step, twice as many for the tower alone")
