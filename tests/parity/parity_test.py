@@ -122,6 +122,9 @@ def expected_reason(reference, request, expected):
     ends = ends if isinstance(ends, list) else [ends]
     if expected.ids[-1] in ends:
         return "stop"
+    text = reference.tokenizer.decode(expected.ids)
+    if any(stop in text for stop in request.options.get("stop", [])):
+        return "stop_string"  # also where the length is reached with it
     return "length" if len(expected.ids) == request.options["max_new_tokens"] else "stop_string"
 
 
