@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace gstvlm {
 namespace {
@@ -38,17 +39,74 @@ int displayed_width(int width, const GstVideoInfo& info) {
   return static_cast<int>(std::clamp<guint64>(scaled, 1, G_MAXINT16));
 }
 
-GstVideoInfo rgb_info(const GstVideoInfo& in, int width, int height) {
+// What the converter is asked for. It unpacks, scales and interpolates chroma; its colour matrices
+// are too coarse (off by up to 5 of 255), so they are applied here.
+GstVideoFormat target_format(const GstVideoInfo& in) {
+  const bool deep = GST_VIDEO_INFO_COMP_DEPTH(&in, 0) > 8;
+  if (GST_VIDEO_INFO_IS_RGB(&in)) {
+    return deep ? GST_VIDEO_FORMAT_ARGB64 : GST_VIDEO_FORMAT_RGB;
+  }
+  return deep ? GST_VIDEO_FORMAT_AYUV64 : GST_VIDEO_FORMAT_AYUV;
+}
+
+GstVideoInfo target_info(const GstVideoInfo& in, int width, int height) {
   GstVideoInfo out;
-  gst_video_info_set_format(&out, GST_VIDEO_FORMAT_RGB, static_cast<guint>(width),
+  gst_video_info_set_format(&out, target_format(in), static_cast<guint>(width),
                             static_cast<guint>(height));
-  out.stride[0] = width * 3;
-  out.size = static_cast<gsize>(width) * 3 * static_cast<gsize>(height);
+  if (GST_VIDEO_INFO_FORMAT(&out) == GST_VIDEO_FORMAT_RGB) {
+    out.stride[0] = width * 3;
+    out.size = static_cast<gsize>(width) * 3 * static_cast<gsize>(height);
+  }
+  if (!GST_VIDEO_INFO_IS_RGB(&in)) {
+    out.colorimetry = in.colorimetry;
+  }
   // The converter refuses to change these.
   out.interlace_mode = in.interlace_mode;
   out.fps_n = in.fps_n;
   out.fps_d = in.fps_d;
   return out;
+}
+
+uint8_t to_byte(float value) {
+  return static_cast<uint8_t>(std::clamp(value, 0.0F, 255.0F) + 0.5F);
+}
+
+// Rows of alpha, luma and two colour differences to red, green and blue of 0 to 255.
+template <typename Sample>
+void yuv_to_rgb(const std::vector<uint8_t>& packed, const GstVideoInfo& info,
+                std::vector<uint8_t>& rgb) {
+  gint offset[GST_VIDEO_MAX_COMPONENTS];
+  gint scale[GST_VIDEO_MAX_COMPONENTS];
+  gst_video_color_range_offsets(info.colorimetry.range, info.finfo, offset, scale);
+  gdouble kr = 0;
+  gdouble kb = 0;
+  if (!gst_video_color_matrix_get_Kr_Kb(info.colorimetry.matrix, &kr, &kb)) {
+    gst_video_color_matrix_get_Kr_Kb(GST_VIDEO_COLOR_MATRIX_BT709, &kr, &kb);
+  }
+  const auto luma = static_cast<float>(255.0 / scale[0]);
+  const auto red = static_cast<float>(2 * (1 - kr) * 255.0 / scale[2]);
+  const auto blue = static_cast<float>(2 * (1 - kb) * 255.0 / scale[1]);
+  const auto green_b = static_cast<float>(2 * (1 - kb) * kb / (1 - kr - kb) * 255.0 / scale[1]);
+  const auto green_r = static_cast<float>(2 * (1 - kr) * kr / (1 - kr - kb) * 255.0 / scale[2]);
+  const auto* from = reinterpret_cast<const Sample*>(packed.data());
+  for (size_t to = 0; to < rgb.size(); to += 3, from += 4) {
+    const float y = static_cast<float>(from[1] - offset[0]) * luma;
+    const auto cb = static_cast<float>(from[2] - offset[1]);
+    const auto cr = static_cast<float>(from[3] - offset[2]);
+    rgb[to] = to_byte(y + red * cr);
+    rgb[to + 1] = to_byte(y - green_b * cb - green_r * cr);
+    rgb[to + 2] = to_byte(y + blue * cb);
+  }
+}
+
+// Rows of 16-bit alpha, red, green and blue to 8 bits, rounded to the nearest.
+void deep_to_rgb(const std::vector<uint8_t>& packed, std::vector<uint8_t>& rgb) {
+  const auto* from = reinterpret_cast<const uint16_t*>(packed.data());
+  for (size_t to = 0; to < rgb.size(); to += 3, from += 4) {
+    for (size_t c = 0; c < 3; ++c) {
+      rgb[to + c] = static_cast<uint8_t>((from[c + 1] * 255U + 32895U) >> 16);
+    }
+  }
 }
 
 vlm::Error bad_buffer(const GstVideoInfo& info, GstBuffer* buffer) {
@@ -81,27 +139,43 @@ vlm::Result<vlm::Frame> FrameConverter::convert(GstBuffer* buffer) {
   }
   const Region region = visible(frame, buffer);
   vlm::Frame picture;
-  bool ok = prepare(frame.info, region);
-  if (ok) {
-    picture.width = GST_VIDEO_INFO_WIDTH(&out_);
-    picture.height = GST_VIDEO_INFO_HEIGHT(&out_);
-    picture.rgb.resize(out_.size);
-    GstBuffer* target = gst_buffer_new_wrapped_full(static_cast<GstMemoryFlags>(0),
-                                                    picture.rgb.data(), out_.size, 0, out_.size,
-                                                    nullptr, nullptr);
-    GstVideoFrame rgb;
-    ok = gst_video_frame_map(&rgb, &out_, target, GST_MAP_WRITE);
-    if (ok) {
-      gst_video_converter_frame(converter_.get(), &frame, &rgb);
-      gst_video_frame_unmap(&rgb);
-    }
-    gst_buffer_unref(target);
-  }
+  const bool ok = prepare(frame.info, region) && run(frame, picture);
   gst_video_frame_unmap(&frame);
   if (!ok) {
     return bad_buffer(look_.info, buffer);
   }
   return turned(std::move(picture), look_.orientation);
+}
+
+bool FrameConverter::run(const GstVideoFrame& frame, vlm::Frame& picture) {
+  std::vector<uint8_t> packed(out_.size);
+  GstBuffer* target = gst_buffer_new_wrapped_full(static_cast<GstMemoryFlags>(0), packed.data(),
+                                                  out_.size, 0, out_.size, nullptr, nullptr);
+  GstVideoFrame mapped;
+  const bool ok = gst_video_frame_map(&mapped, &out_, target, GST_MAP_WRITE) != FALSE;
+  if (ok) {
+    gst_video_converter_frame(converter_.get(), &frame, &mapped);
+    gst_video_frame_unmap(&mapped);
+  }
+  gst_buffer_unref(target);
+  picture.width = GST_VIDEO_INFO_WIDTH(&out_);
+  picture.height = GST_VIDEO_INFO_HEIGHT(&out_);
+  if (GST_VIDEO_INFO_FORMAT(&out_) == GST_VIDEO_FORMAT_RGB) {
+    picture.rgb = std::move(packed);
+    return ok;
+  }
+  picture.rgb.resize(static_cast<size_t>(picture.width) * static_cast<size_t>(picture.height) * 3);
+  switch (GST_VIDEO_INFO_FORMAT(&out_)) {
+    case GST_VIDEO_FORMAT_AYUV:
+      yuv_to_rgb<uint8_t>(packed, out_, picture.rgb);
+      break;
+    case GST_VIDEO_FORMAT_AYUV64:
+      yuv_to_rgb<uint16_t>(packed, out_, picture.rgb);
+      break;
+    default:
+      deep_to_rgb(packed, picture.rgb);
+  }
+  return ok;
 }
 
 // Crop metadata, as far as it lies inside the picture.
@@ -131,7 +205,7 @@ bool FrameConverter::prepare(const GstVideoInfo& mapped, const Region& region) {
   }
   in_ = mapped;
   region_ = region;
-  out_ = rgb_info(mapped, displayed_width(region.width, look_.info), region.height);
+  out_ = target_info(mapped, displayed_width(region.width, look_.info), region.height);
   GstStructure* config = gst_structure_new(
       "config", GST_VIDEO_CONVERTER_OPT_SRC_X, G_TYPE_INT, region.x, GST_VIDEO_CONVERTER_OPT_SRC_Y,
       G_TYPE_INT, region.y, GST_VIDEO_CONVERTER_OPT_SRC_WIDTH, G_TYPE_INT, region.width,

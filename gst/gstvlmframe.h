@@ -40,6 +40,7 @@ class FrameConverter {
     void operator()(GstVideoConverter* converter) const { gst_video_converter_free(converter); }
   };
 
+  bool run(const GstVideoFrame& frame, vlm::Frame& picture);
   bool prepare(const GstVideoInfo& mapped, const Region& region);
   Region visible(const GstVideoFrame& frame, GstBuffer* buffer) const;
 

@@ -183,7 +183,7 @@ void TextOutput::flush_stop(GstEvent* event) {
     position_ = kNoTime;
   }
   if (held != nullptr && gst_pad_is_active(held.get())) {
-    start(held.get());
+    start(held.get(), false);
   }
 }
 
@@ -206,20 +206,21 @@ gboolean TextOutput::activate_mode(GstPad* pad, GstObject*, GstPadMode mode, gbo
     return FALSE;
   }
   if (active) {
-    self->start(pad);
-    const Lock lock(self->mutex_);
-    self->put_opening();
+    self->start(pad, true);
   } else {
     self->stop(pad);
   }
   return TRUE;
 }
 
-void TextOutput::start(GstPad* pad) {
+void TextOutput::start(GstPad* pad, bool opening) {
   {
     const Lock lock(mutex_);
     flushing_ = false;
     flow_ = GST_FLOW_OK;
+    if (opening) {
+      put_opening();
+    }
   }
   gst_pad_start_task(pad, loop, pad, nullptr);
 }

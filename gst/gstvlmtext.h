@@ -52,7 +52,7 @@ class TextOutput {
 
   static gboolean activate_mode(GstPad* pad, GstObject* parent, GstPadMode mode, gboolean active);
   static void loop(gpointer pad);
-  void start(GstPad* pad);
+  void start(GstPad* pad, bool opening);
   void stop(GstPad* pad);
   void push_next(GstPad* pad);
   void handle(GstPad* pad, GstFlowReturn flow);

@@ -248,6 +248,10 @@ Rig::~Rig() {
 }
 
 void Rig::begin(const std::string& caps) {
+  if (begun_) {
+    push_event(gst_event_new_stream_start("again"));
+  }
+  begun_ = true;
   gst_harness_set_src_caps_str(video, caps.c_str());
 }
 

@@ -103,7 +103,7 @@ class Rig {
   Rig(const Rig&) = delete;
   Rig& operator=(const Rig&) = delete;
 
-  /// Sends stream-start, caps of `format` and a segment.
+  /// Sends stream-start, caps and a segment.
   void begin(const std::string& caps = "video/x-raw,format=RGB,width=16,height=8,framerate=25/1");
   /// Pushes one solid frame.
   GstFlowReturn push(GstClockTime pts, GstClockTime duration = 40 * GST_MSECOND);
@@ -119,6 +119,9 @@ class Rig {
   GstHarness* video = nullptr;
   GstHarness* text = nullptr;
   std::unique_ptr<Messages> messages;
+
+ private:
+  bool begun_ = false;
 };
 
 /// A buffer of one value.

@@ -5,14 +5,14 @@
 //   fake:KEY=VALUE,…   load (ms), delay (ms for each request), fail-check, fail-load (a sentence),
 //                      fail-every (N: each Nth request fails), error (kind of those failures:
 //                      device, memory, argument, long), words (as partial texts), text (instead of
-//                      the standard one)
+//                      the standard one; ~ is a line break)
 //
 // The standard text is "PROMPT|WxH|R,G,B|N": the first frame's size and mean colour and the number
 // of frames. All of it is reached through vlm_engine_api, as the real one is.
 
 #include "fake_engine.h"
 
-#include <atomic>
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -44,8 +44,9 @@ std::map<std::string, std::string> settings_of(const std::string& path) {
     const size_t end = std::min(path.find(',', at), path.size());
     const std::string item = path.substr(at, end - at);
     const size_t equals = item.find('=');
-    settings[item.substr(0, equals)] =
-        equals == std::string::npos ? "" : item.substr(equals + 1);
+    std::string& value = settings[item.substr(0, equals)];
+    value = equals == std::string::npos ? "" : item.substr(equals + 1);
+    std::replace(value.begin(), value.end(), '~', '\n');
     at = end + 1;
   }
   return settings;
@@ -218,6 +219,8 @@ vlm::Result<std::shared_ptr<vlm::Engine>> open_engine(const vlm::ModelSpec& spec
   if (settings.count("fail-load") > 0) {
     return vlm::Error{vlm::ErrorKind::kInvalidModel, "A tensor is missing.", ""};
   }
+  static std::mutex one_at_a_time;
+  const std::lock_guard opening(one_at_a_time);
   {
     const std::lock_guard lock(mutex);
     for (const Known& one : known) {

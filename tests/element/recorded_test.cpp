@@ -195,7 +195,10 @@ TEST(Recorded, caps_may_change_inside_a_window) {
   Rig rig("mode=recorded interval=1000000000 frames=2");
   rig.begin();
   ASSERT_EQ(rig.push_range(0, 400 * GST_MSECOND), GST_FLOW_OK);
-  rig.begin("video/x-raw,format=GRAY8,width=24,height=16,framerate=25/1");
+  GstCaps* grey =
+      gst_caps_from_string("video/x-raw,format=GRAY8,width=24,height=16,framerate=25/1");
+  ASSERT_TRUE(rig.push_event(gst_event_new_caps(grey)));
+  gst_caps_unref(grey);
   for (int i = 10; i < 25; ++i) {
     ASSERT_EQ(gst_harness_push(
                   rig.video, solid_frame(24 * 16, static_cast<guint64>(i) * 40 * GST_MSECOND,

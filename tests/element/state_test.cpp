@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdio>
+#include <thread>
+
+#include "element_support.h"
+
+namespace element_test {
+namespace {
+
+/// Far above what waking a thread takes, far below what a hang would take.
+constexpr gint64 kPromptUs = 200 * 1000;
+
+/// Microseconds that going to NULL takes.
+gint64 stop_us(GstElement* element) {
+  const gint64 before = g_get_monotonic_time();
+  EXPECT_EQ(gst_element_set_state(element, GST_STATE_NULL), GST_STATE_CHANGE_SUCCESS);
+  return g_get_monotonic_time() - before;
+}
+
+TEST(State, no_state_change_waits_for_the_model) {
+  Pipeline pipeline(
+      "videotestsrc is-live=true ! video/x-raw,width=32,height=16 ! "
+      "vlmdescribe model=fake:load=100000 ! fakesink");
+  const gint64 before = g_get_monotonic_time();
+  ASSERT_TRUE(pipeline.play());
+  EXPECT_LT(g_get_monotonic_time() - before, 1000 * 1000);
+  EXPECT_LT(stop_us(pipeline.pipeline), kPromptUs);
+}
+
+TEST(State, stop_while_a_recording_waits_for_the_model) {
+  Pipeline pipeline(
+      "videotestsrc ! video/x-raw,width=32,height=16 ! "
+      "vlmdescribe name=describe model=fake:load=100000 interval=100000000 ! fakesink");
+  ASSERT_TRUE(pipeline.play());
+  const ElementPtr describe = pipeline["describe"];
+  ASSERT_TRUE(eventually([&] { return stat(describe.get(), "frames") == 3; }));
+  EXPECT_LT(stop_us(pipeline.pipeline), kPromptUs);
+}
+
+TEST(State, stop_during_generation) {
+  Pipeline pipeline(
+      "videotestsrc ! video/x-raw,width=32,height=16 ! "
+      "vlmdescribe name=describe model=fake:delay=100000 interval=100000000 max-pending=2 ! "
+      "fakesink");
+  ASSERT_TRUE(pipeline.play());
+  const ElementPtr describe = pipeline["describe"];
+  ASSERT_TRUE(eventually([&] { return stat(describe.get(), "waiting") == 2; }));
+  EXPECT_LT(stop_us(pipeline.pipeline), kPromptUs);
+}
+
+TEST(State, stop_while_eos_waits) {
+  Pipeline pipeline(
+      "videotestsrc num-buffers=3 ! video/x-raw,width=32,height=16 ! "
+      "vlmdescribe name=describe model=fake:delay=100000 ! fakesink");
+  ASSERT_TRUE(pipeline.play());
+  const ElementPtr describe = pipeline["describe"];
+  ASSERT_TRUE(eventually([&] { return stat(describe.get(), "waiting") == 1; }));
+  EXPECT_LT(stop_us(pipeline.pipeline), kPromptUs);
+}
+
+TEST(State, stop_while_exact_video_is_held) {
+  Pipeline pipeline(
+      "videotestsrc ! video/x-raw,width=32,height=16 ! vlmdescribe name=describe "
+      "meta-policy=exact max-held-bytes=40000 interval=100000000 model=fake:delay=100000 ! "
+      "fakesink");
+  ASSERT_TRUE(pipeline.play());
+  const ElementPtr describe = pipeline["describe"];
+  ASSERT_TRUE(eventually([&] { return stat(describe.get(), "waiting") >= 1; }));
+  EXPECT_LT(stop_us(pipeline.pipeline), kPromptUs);
+}
+
+TEST(State, flush_releases_video_that_waits) {
+  Rig rig("mode=recorded interval=100000000 max-pending=1 model=fake:stateflush");
+  rig.begin();
+  ASSERT_EQ(rig.push(0), GST_FLOW_OK);
+  close_gate();
+  std::atomic<int> flow = GST_FLOW_CUSTOM_SUCCESS;
+  std::thread pusher([&] { flow = rig.push_range(40 * GST_MSECOND, 10 * GST_SECOND); });
+  ASSERT_TRUE(eventually([&] { return stat(rig.element, "waiting") == 1; }));
+  ASSERT_TRUE(rig.push_event(gst_event_new_flush_start()));
+  pusher.join();
+  EXPECT_EQ(flow, GST_FLOW_FLUSHING);
+  ASSERT_TRUE(rig.push_event(gst_event_new_flush_stop(TRUE)));
+  open_gate();
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  EXPECT_EQ(rig.push_range(0, 200 * GST_MSECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  const std::vector<MessagePtr> found = rig.messages->descriptions();
+  ASSERT_EQ(found.size(), 2u);
+  // What the flush dropped was counted, and is not counted again.
+  EXPECT_EQ(time_of(description(found[0].get()), "index"), stat(rig.element, "passed-over"));
+  EXPECT_EQ(stat(rig.element, "windows"),
+            stat(rig.element, "passed-over") + stat(rig.element, "described"));
+}
+
+TEST(State, flush_releases_eos_that_waits) {
+  Rig rig("mode=recorded interval=1000000000 model=fake:eosflush");
+  rig.begin();
+  close_gate();
+  ASSERT_EQ(rig.push(0), GST_FLOW_OK);
+  std::thread ender([&] { rig.eos(); });
+  ASSERT_TRUE(eventually([&] { return stat(rig.element, "waiting") == 1; }));
+  ASSERT_TRUE(rig.push_event(gst_event_new_flush_start()));
+  ender.join();
+  ASSERT_TRUE(rig.push_event(gst_event_new_flush_stop(TRUE)));
+  for (const EventPtr& event : events_of(rig.video)) {
+    EXPECT_NE(GST_EVENT_TYPE(event.get()), GST_EVENT_EOS);
+  }
+}
+
+TEST(State, seek_to_a_playing_file_describes_the_new_place) {
+  Pipeline pipeline(
+      "videotestsrc num-buffers=500 ! video/x-raw,width=32,height=16,framerate=25/1 ! "
+      "vlmdescribe interval=1000000000 ! fakesink");
+  ASSERT_EQ(pipeline.set_state(GST_STATE_PAUSED), GST_STATE_CHANGE_ASYNC);
+  ASSERT_EQ(gst_element_get_state(pipeline.pipeline, nullptr, nullptr, kPatience),
+            GST_STATE_CHANGE_SUCCESS);
+  ASSERT_TRUE(gst_element_seek(pipeline.pipeline, 1.0, GST_FORMAT_TIME,
+                               static_cast<GstSeekFlags>(GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE),
+                               GST_SEEK_TYPE_SET, 7 * GST_SECOND, GST_SEEK_TYPE_SET,
+                               9 * GST_SECOND + 500 * GST_MSECOND));
+  const std::vector<MessagePtr> found = pipeline.run();
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_EQ(time_of(description(found[0].get()), "pts"), 7 * GST_SECOND);
+  EXPECT_EQ(time_of(description(found[2].get()), "duration"), 500 * GST_MSECOND);
+}
+
+TEST(State, playing_backwards_describes_windows_from_the_end) {
+  Pipeline pipeline(
+      "videotestsrc num-buffers=500 ! video/x-raw,width=32,height=16,framerate=25/1 ! "
+      "vlmdescribe interval=1000000000 ! fakesink");
+  pipeline.set_state(GST_STATE_PAUSED);
+  ASSERT_EQ(gst_element_get_state(pipeline.pipeline, nullptr, nullptr, kPatience),
+            GST_STATE_CHANGE_SUCCESS);
+  ASSERT_TRUE(gst_element_seek(pipeline.pipeline, -1.0, GST_FORMAT_TIME,
+                               static_cast<GstSeekFlags>(GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE),
+                               GST_SEEK_TYPE_SET, 0, GST_SEEK_TYPE_SET, 3 * GST_SECOND));
+  const std::vector<MessagePtr> found = pipeline.run();
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_EQ(time_of(description(found[0].get()), "pts"), 2 * GST_SECOND);
+  EXPECT_EQ(time_of(description(found[2].get()), "pts"), 0u);
+}
+
+TEST(State, cycles_leave_nothing_behind) {
+  Pipeline pipeline(
+      "videotestsrc ! video/x-raw,width=32,height=16 ! "
+      "vlmdescribe name=describe model=fake:cycle interval=100000000 ! fakesink "
+      "describe.text ! fakesink");
+  const auto resident_kb = [] {
+    long pages = 0;
+    long resident = 0;
+    FILE* file = std::fopen("/proc/self/statm", "r");
+    if (file == nullptr || std::fscanf(file, "%ld %ld", &pages, &resident) != 2) {
+      ADD_FAILURE() << "no /proc/self/statm";
+    }
+    if (file != nullptr) {
+      std::fclose(file);
+    }
+    return resident * 4;
+  };
+  long after_warm_up = 0;
+  for (int cycle = 0; cycle < 300; ++cycle) {
+    ASSERT_TRUE(pipeline.play());
+    if (cycle % 10 == 0) {
+      ASSERT_NE(pipeline.messages.next_description(), nullptr);
+    }
+    ASSERT_EQ(pipeline.set_state(GST_STATE_NULL), GST_STATE_CHANGE_SUCCESS);
+    while (pipeline.messages.next(GST_MESSAGE_ANY, 0) != nullptr) {
+    }
+    if (cycle == 50) {
+      after_warm_up = resident_kb();
+    }
+  }
+  EXPECT_TRUE(eventually([] { return counts().engines == 0; }));
+  const long growth = resident_kb() - after_warm_up;
+  std::printf("250 cycles grew the process by %ld KiB\n", growth);
+  EXPECT_LT(growth, 4096);
+}
+
+TEST(State, elements_share_one_engine) {
+  const int before = counts().opened;
+  std::string line = "videotestsrc num-buffers=50 ! video/x-raw,width=32,height=16 ! tee name=t ";
+  for (int i = 0; i < 8; ++i) {
+    line += "t. ! queue ! vlmdescribe model=fake:shared interval=200000000 ! fakesink ";
+  }
+  {
+    Pipeline first(line);
+    Pipeline second(line);
+    ASSERT_TRUE(second.play());
+    EXPECT_EQ(first.run().size(), 8 * 9u);
+    EXPECT_EQ(counts().opened, before + 1);
+    EXPECT_EQ(counts().engines, 1);
+  }
+  EXPECT_TRUE(eventually([] { return counts().engines == 0; }));
+}
+
+TEST(State, one_streams_flush_leaves_others_alone) {
+  Rig one("mode=recorded interval=100000000 model=fake:two,delay=20");
+  Rig other("mode=recorded interval=100000000 model=fake:two,delay=20 max-pending=64");
+  one.begin();
+  other.begin();
+  ASSERT_EQ(one.push_range(0, 300 * GST_MSECOND), GST_FLOW_OK);
+  ASSERT_EQ(other.push_range(0, GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(one.push_event(gst_event_new_flush_start()));
+  ASSERT_TRUE(other.eos());
+  EXPECT_EQ(other.messages->descriptions().size(), 10u);
+}
+
+TEST(State, engine_comes_from_a_neighbours_context) {
+  Rig one("mode=recorded interval=100000000 model=fake:context");
+  const MessagePtr message = one.messages->next(GST_MESSAGE_HAVE_CONTEXT);
+  ASSERT_NE(message, nullptr);
+  GstContext* context = nullptr;
+  gst_message_parse_have_context(message.get(), &context);
+  EXPECT_STREQ(gst_context_get_context_type(context), "vlm.engine");
+  const int opened = counts().opened;
+  ElementPtr other(GST_ELEMENT(
+      gst_object_ref_sink(gst_element_factory_make("vlmdescribe", nullptr))));
+  g_object_set(other.get(), "model", "fake:context", nullptr);
+  gst_element_set_context(other.get(), context);
+  EXPECT_EQ(gst_element_set_state(other.get(), GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+  // No load, so none is reported.
+  EXPECT_EQ(counts().opened, opened);
+  gst_element_set_state(other.get(), GST_STATE_NULL);
+  gst_context_unref(context);
+}
+
+TEST(State, model_may_change_in_ready) {
+  Rig rig("mode=recorded interval=100000000 model=fake:text=before");
+  rig.begin();
+  ASSERT_EQ(rig.push(0), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  EXPECT_EQ(text_of(description(rig.messages->next_description().get())), "before");
+  gst_element_set_state(rig.element, GST_STATE_READY);
+  rig.set("model=fake:text=after");
+  ASSERT_NE(gst_element_set_state(rig.element, GST_STATE_PLAYING), GST_STATE_CHANGE_FAILURE);
+  rig.begin();
+  ASSERT_EQ(rig.push(0), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  EXPECT_EQ(text_of(description(rig.messages->next_description().get())), "after");
+}
+
+}  // namespace
+}  // namespace element_test
