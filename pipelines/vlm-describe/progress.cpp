@@ -17,7 +17,8 @@ namespace describe {
 namespace {
 
 constexpr auto kRedrawPeriod = std::chrono::milliseconds(100);
-constexpr int kBarWidth = 24;
+constexpr int kBarWidth = 20;
+constexpr size_t kLeastName = 12;
 
 bool is_terminal() {
   const char* kind = std::getenv("TERM");
@@ -45,6 +46,25 @@ std::string cut(const std::string& text, size_t columns) {
     if (!continues && used++ == columns) break;
   }
   return text.substr(0, end);
+}
+
+size_t columns(const std::string& text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+  }));
+}
+
+/// The last `limit` characters, with an ellipsis for what is left out.
+std::string cut_front(const std::string& text, size_t limit) {
+  size_t surplus = columns(text);
+  if (surplus <= limit) return text;
+  surplus -= limit - 1;
+  size_t at = 0;
+  for (; at < text.size(); ++at) {
+    const bool continues = (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80;
+    if (!continues && surplus-- == 0) break;
+  }
+  return "…" + text.substr(at);
 }
 
 }  // namespace
@@ -113,8 +133,12 @@ void Progress::draw(const std::string& text, bool force) {
   const std::lock_guard lock(mutex_);
   const Clock::time_point now = Clock::now();
   if (!force && visible_ && now - drawn_ < kRedrawPeriod) return;
-  const std::string line = what_ + (text.empty() ? "" : "  " + text);
-  std::fprintf(stderr, "\r\033[K%s", cut(line, terminal_width() - 1).c_str());
+  // What changes has the first claim to the line; a name loses its beginning.
+  const size_t width = terminal_width() - 1;
+  const size_t needed = text.empty() ? 0 : columns(text) + 2;
+  std::string line = cut_front(what_, width > needed + kLeastName ? width - needed : kLeastName);
+  if (!text.empty()) line.append("  ").append(text);
+  std::fprintf(stderr, "\r\033[K%s", cut(line, width).c_str());
   std::fflush(stderr);
   drawn_ = now;
   visible_ = true;
