@@ -86,17 +86,15 @@ std::string read_small_file(const std::string& path, size_t max_bytes) {
 Json parse_json(std::string_view text, const std::string& file) {
   ParseGuard guard(file);
   try {
-    return Json::parse(
-        text.begin(), text.end(),
-        [&guard](int depth, Json::parse_event_t event, Json& parsed) {
-          return guard(depth, event, parsed);
-        });
+    return Json::parse(text.begin(), text.end(),
+                       [&guard](int depth, Json::parse_event_t event, Json& parsed) {
+                         return guard(depth, event, parsed);
+                       });
   } catch (const Json::parse_error& error) {
     // error.what() quotes bytes of the file, which need not be text.
     throw Failure(ErrorKind::kInvalidModel,
                   file + ": is not valid JSON, broken at byte " + std::to_string(error.byte) +
-                      " of " + std::to_string(text.size()) +
-                      "; fetch the file again or repair it");
+                      " of " + std::to_string(text.size()) + "; fetch the file again or repair it");
   } catch (const Json::exception& error) {  // a number that no type holds
     throw Failure(
         Error{ErrorKind::kInvalidModel, file + ": holds JSON that cannot be read", error.what()});
@@ -133,9 +131,9 @@ std::string json_excerpt(const Json& value) {
 JsonView::JsonView(const Json& object, std::string file, std::string path)
     : object_(&object), file_(std::move(file)), path_(std::move(path)) {
   if (!object.is_object()) {
-    throw Failure(ErrorKind::kInvalidModel,
-                  file_ + ": " + (path_.empty() ? "" : path_ + " ") + "is " +
-                      json_excerpt(object) + ", but an object is expected");
+    throw Failure(ErrorKind::kInvalidModel, file_ + ": " + (path_.empty() ? "" : path_ + " ") +
+                                                "is " + json_excerpt(object) +
+                                                ", but an object is expected");
   }
 }
 

@@ -71,9 +71,12 @@ std::optional<std::string> find_chat_template(const std::string& directory) {
 
 DType dtype_of(StoredType type) {
   switch (type) {
-    case StoredType::kFloat32: return DType::kFloat32;
-    case StoredType::kFloat16: return DType::kFloat16;
-    case StoredType::kBFloat16: return DType::kBFloat16;
+    case StoredType::kFloat32:
+      return DType::kFloat32;
+    case StoredType::kFloat16:
+      return DType::kFloat16;
+    case StoredType::kBFloat16:
+      return DType::kBFloat16;
   }
   return DType::kFloat32;
 }
@@ -84,12 +87,12 @@ void check_picture_size(const ModelConfig& model, const PreprocessorConfig& prep
   const int64_t expected = model.vision.image_size;
   if (height == expected && width == expected) return;
   const std::string size = std::to_string(expected) + "×" + std::to_string(expected);
-  throw Failure(ErrorKind::kInvalidModel,
-                directory + ": the preprocessor configuration " +
-                    (height ? "makes pictures of " + std::to_string(width) + "×" +
-                                  std::to_string(height)
-                            : "leaves pictures in sizes that vary") +
-                    ", but vision_config.image_size asks for " + size);
+  throw Failure(
+      ErrorKind::kInvalidModel,
+      directory + ": the preprocessor configuration " +
+          (height ? "makes pictures of " + std::to_string(width) + "×" + std::to_string(height)
+                  : "leaves pictures in sizes that vary") +
+          ", but vision_config.image_size asks for " + size);
 }
 
 void check_tokens(const ModelConfig& model, const Tokenizer& tokenizer,
@@ -103,11 +106,11 @@ void check_tokens(const ModelConfig& model, const Tokenizer& tokenizer,
                       std::to_string(model.image_token_id));
   }
   if (tokenizer.vocab_size() > model.text.vocab_size) {
-    throw Failure(ErrorKind::kInvalidModel,
-                  directory + ": the tokenizer has ids up to " +
-                      std::to_string(tokenizer.vocab_size() - 1) +
-                      ", but text_config.vocab_size is " + std::to_string(model.text.vocab_size) +
-                      "; it belongs to another model");
+    throw Failure(ErrorKind::kInvalidModel, directory + ": the tokenizer has ids up to " +
+                                                std::to_string(tokenizer.vocab_size() - 1) +
+                                                ", but text_config.vocab_size is " +
+                                                std::to_string(model.text.vocab_size) +
+                                                "; it belongs to another model");
   }
 }
 

@@ -39,7 +39,8 @@ Activation activation(const JsonView& view, const char* key, Activation fallback
   for (const auto& [known, value] : kNames) {
     if (*name == known) return value;
   }
-  view.unsupported(key, "gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, silu and relu are supported");
+  view.unsupported(key,
+                   "gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, silu and relu are supported");
 }
 
 /// A side length in pixels: a number, or a list of two equal ones.
@@ -55,10 +56,10 @@ int64_t square_side(const JsonView& view, const char* key, int64_t fallback) {
 void check_divides(const JsonView& view, const char* part_key, int64_t part, const char* whole_key,
                    int64_t whole) {
   if (whole % part != 0) {
-    throw Failure(ErrorKind::kInvalidModel,
-                  view.file() + ": " + view.name_of(part_key) + " is " + std::to_string(part) +
-                      ", but it must divide " + view.name_of(whole_key) + ", which is " +
-                      std::to_string(whole));
+    throw Failure(ErrorKind::kInvalidModel, view.file() + ": " + view.name_of(part_key) + " is " +
+                                                std::to_string(part) + ", but it must divide " +
+                                                view.name_of(whole_key) + ", which is " +
+                                                std::to_string(whole));
   }
 }
 
@@ -147,8 +148,8 @@ RopeConfig read_rope(const JsonView& text, int64_t max_positions) {
     break;
   }
   if (rope.type == RopeConfig::Type::kLlama3) {
-    rope.original_max_positions = text.integer(
-        "original_max_position_embeddings", rope.original_max_positions, 1, kMaxPositions);
+    rope.original_max_positions = text.integer("original_max_position_embeddings",
+                                               rope.original_max_positions, 1, kMaxPositions);
   }
   return rope;
 }
@@ -209,8 +210,9 @@ void check_architecture(const JsonView& view) {
   if (type && *type != "llava") view.unsupported("model_type", kSupportedModels);
   const Json* list = view.find("architectures");
   if (list) {
-    const bool listed = list->is_array() && std::find(list->begin(), list->end(),
-                                                      "LlavaForConditionalGeneration") != list->end();
+    const bool listed =
+        list->is_array() &&
+        std::find(list->begin(), list->end(), "LlavaForConditionalGeneration") != list->end();
     if (!listed) view.unsupported("architectures", kSupportedModels);
   }
   if (!type && !list) view.refuse("model_type", "llava is expected");

@@ -12,7 +12,8 @@ constexpr int64_t kMaxSide = int64_t{1} << 14;
 
 /// The class that the file names: whether it is LLaVA's own, whose do_pad means a square.
 bool is_llava_class(const JsonView& view) {
-  const char* key = view.has("image_processor_type") ? "image_processor_type" : "feature_extractor_type";
+  const char* key =
+      view.has("image_processor_type") ? "image_processor_type" : "feature_extractor_type";
   const std::string type = view.string(key, "LlavaImageProcessor");
   for (const std::string base : {"CLIPImageProcessor", "LlavaImageProcessor"}) {
     for (const std::string suffix : {"", "Fast", "Pil"}) {
@@ -137,8 +138,9 @@ Result<PreprocessorConfig> load_preprocessor_config(const std::string& directory
     const std::string path = directory + "/preprocessor_config.json";
     if (!file_exists(path)) {
       throw Failure(ErrorKind::kNotFound,
-                    path + ": is missing, and processor_config.json holds no image_processor "
-                           "block; copy the file from the checkpoint's source");
+                    path +
+                        ": is missing, and processor_config.json holds no image_processor "
+                        "block; copy the file from the checkpoint's source");
     }
     const Json json = read_json_file(path);
     return read_preprocessor(JsonView(json, path));

@@ -64,10 +64,10 @@ class Mapping {
 /// Bits of one element.
 uint64_t element_bits(const std::string& path, const std::string& name, const std::string& dtype) {
   static const std::map<std::string_view, uint64_t> kBits = {
-      {"F64", 64}, {"I64", 64}, {"U64", 64},     {"F32", 32},     {"I32", 32}, {"U32", 32},
-      {"F16", 16}, {"I16", 16}, {"U16", 16},     {"BF16", 16},    {"I8", 8},   {"U8", 8},
-      {"BOOL", 8}, {"C64", 64}, {"F8_E4M3", 8},  {"F8_E5M2", 8},  {"F8_E8M0", 8},
-      {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6}};
+      {"F64", 64},    {"I64", 64},    {"U64", 64}, {"F32", 32},    {"I32", 32},
+      {"U32", 32},    {"F16", 16},    {"I16", 16}, {"U16", 16},    {"BF16", 16},
+      {"I8", 8},      {"U8", 8},      {"BOOL", 8}, {"C64", 64},    {"F8_E4M3", 8},
+      {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6}};
   const auto found = kBits.find(dtype);
   if (found == kBits.end()) {
     fail(path, "tensor " + name + " has the unknown type \"" + dtype + "\"");
@@ -146,8 +146,9 @@ SafetensorsFile map_safetensors(const std::string& path) {
   uint64_t header_size = 0;
   for (int i = 7; i >= 0; --i) header_size = header_size << 8 | std::to_integer<uint64_t>(data[i]);
   if (header_size > kMaxHeader || header_size > size - kLengthBytes) {
-    fail(path, "its header claims " + std::to_string(header_size) + " bytes, but the file ends after " +
-                   std::to_string(size) + "; it is cut short or no safetensors file");
+    fail(path, "its header claims " + std::to_string(header_size) +
+                   " bytes, but the file ends after " + std::to_string(size) +
+                   "; it is cut short or no safetensors file");
   }
   const std::string_view text(reinterpret_cast<const char*>(data) + kLengthBytes, header_size);
   const Json header = parse_json(text, path);

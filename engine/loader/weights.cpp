@@ -69,10 +69,10 @@ void add_file(TensorMap& tensors, const SafetensorsFile& file) {
     const auto [place, fresh] =
         tensors.emplace(canonical_name(entry.name), stored_tensor(file, entry));
     if (!fresh) {
-      throw Failure(ErrorKind::kInvalidModel,
-                    file.path + ": tensor " + entry.name + " is stored twice, before as " +
-                        place->second.spelling + " in " + place->second.file +
-                        "; remove one of them");
+      throw Failure(ErrorKind::kInvalidModel, file.path + ": tensor " + entry.name +
+                                                  " is stored twice, before as " +
+                                                  place->second.spelling + " in " +
+                                                  place->second.file + "; remove one of them");
     }
   }
 }
@@ -99,8 +99,9 @@ void check_shard(const SafetensorsFile& file, const std::vector<std::string>& li
   for (const SafetensorsEntry& entry : file.entries) held.insert(entry.name);
   for (const std::string& name : listed) {
     if (!held.contains(name)) {
-      throw Failure(ErrorKind::kInvalidModel, file.path + ": tensor " + name + " is missing, though " +
-                                                  index + " places it there");
+      throw Failure(
+          ErrorKind::kInvalidModel,
+          file.path + ": tensor " + name + " is missing, though " + index + " places it there");
     }
   }
 }

@@ -39,17 +39,20 @@ Size resized(Size from, const PreprocessorConfig& config) {
 }
 
 // On a square canvas of the mean colour, in the middle (LLaVA mm_utils.py, expand2square).
-Bitmap padded(const Bitmap& picture, const PreprocessorConfig& config) {
-  if (picture.width == picture.height) return picture;
+Bitmap padded(const BitmapView& picture, const PreprocessorConfig& config) {
   const int64_t side = std::max(picture.width, picture.height);
   Bitmap canvas{side, side, std::vector<uint8_t>(static_cast<size_t>(side * side * kChannels))};
-  for (size_t i = 0; i < canvas.rgb.size(); ++i) {
-    canvas.rgb[i] = static_cast<uint8_t>(std::clamp(255 * config.mean[i % kChannels], 0.0, 255.0));
+  std::array<uint8_t, kChannels> colour;
+  for (size_t i = 0; i < kChannels; ++i) {
+    colour[i] = static_cast<uint8_t>(std::clamp(255 * config.mean[i], 0.0, 255.0));
+  }
+  for (size_t i = 0; i < canvas.rgb.size(); i += kChannels) {
+    std::copy(colour.begin(), colour.end(), canvas.rgb.begin() + static_cast<ptrdiff_t>(i));
   }
   const int64_t left = (side - picture.width) / 2;
   const int64_t top = (side - picture.height) / 2;
   for (int64_t y = 0; y < picture.height; ++y) {
-    const auto row = picture.rgb.begin() + y * picture.width * kChannels;
+    const uint8_t* row = picture.rgb + y * picture.width * kChannels;
     std::copy(row, row + picture.width * kChannels,
               canvas.rgb.begin() + ((top + y) * side + left) * kChannels);
   }
@@ -159,8 +162,9 @@ Result<PixelTensor> preprocess_image(const Frame& frame, const PreprocessorConfi
                      "make it " +
                      text(size) + ": scale or crop it first");
   }
-  Bitmap picture{frame.width, frame.height, frame.rgb};
-  if (pad) picture = padded(picture, config);
+  const BitmapView whole(frame.width, frame.height, frame.rgb.data());
+  const Bitmap square = pad && frame.width != frame.height ? padded(whole, config) : Bitmap{};
+  const BitmapView picture = square.rgb.empty() ? whole : BitmapView(square);
   const auto filter = static_cast<Resample>(config.resample);
   return to_tensor(resample(picture, size.width, size.height, filter, window), out, config);
 }

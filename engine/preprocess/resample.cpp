@@ -115,13 +115,19 @@ void weigh(const uint8_t* in, const int32_t* weights, int64_t count, uint8_t* ou
   out[2] = to_byte(b);
 }
 
-Bitmap resample_rows(const Bitmap& source, const Taps& taps) {
+Bitmap resample_rows(const BitmapView& source, const Taps& taps) {
   const auto width = static_cast<int64_t>(taps.spans.size());
   Bitmap result{width, source.height, {}};
   result.rgb.resize(static_cast<size_t>(width * source.height * kChannels));
   uint8_t* out = result.rgb.data();
+  const int64_t row_bytes = source.width * kChannels;
   for (int64_t y = 0; y < source.height; ++y) {
-    const uint8_t* row = source.rgb.data() + y * source.width * kChannels;
+    const uint8_t* row = source.rgb + y * row_bytes;
+    // Rows that repeat, such as those of padding, are computed once.
+    if (y > 0 && std::equal(row, row + row_bytes, row - row_bytes)) {
+      out = std::copy_n(out - width * kChannels, width * kChannels, out);
+      continue;
+    }
     for (int64_t x = 0; x < width; ++x, out += kChannels) {
       const auto [first, count] = taps.spans[static_cast<size_t>(x)];
       weigh(row + first * kChannels, taps.at(x), count, out);
@@ -160,13 +166,13 @@ std::vector<int64_t> nearest_positions(int64_t in, int64_t out, int64_t begin, i
   return positions;
 }
 
-Bitmap pick(const Bitmap& source, const std::vector<int64_t>& columns,
+Bitmap pick(const BitmapView& source, const std::vector<int64_t>& columns,
             const std::vector<int64_t>& rows) {
   Bitmap result{static_cast<int64_t>(columns.size()), static_cast<int64_t>(rows.size()), {}};
   result.rgb.reserve(columns.size() * rows.size() * kChannels);
   for (int64_t y : rows) {
     for (int64_t x : columns) {
-      const uint8_t* pixel = source.rgb.data() + (y * source.width + x) * kChannels;
+      const uint8_t* pixel = source.rgb + (y * source.width + x) * kChannels;
       result.rgb.insert(result.rgb.end(), pixel, pixel + kChannels);
     }
   }
@@ -181,7 +187,7 @@ std::vector<int64_t> range(int64_t begin, int64_t count) {
 
 }  // namespace
 
-Bitmap resample(const Bitmap& source, int64_t width, int64_t height, Resample filter,
+Bitmap resample(const BitmapView& source, int64_t width, int64_t height, Resample filter,
                 const Window& window) {
   if (filter == Resample::kNearest) {
     return pick(source, nearest_positions(source.width, width, window.left, window.width),

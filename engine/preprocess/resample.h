@@ -13,6 +13,17 @@ struct Bitmap {
   std::vector<uint8_t> rgb;  ///< height · width · 3
 };
 
+/// The same, held by somebody else.
+struct BitmapView {
+  int64_t width = 0;
+  int64_t height = 0;
+  const uint8_t* rgb = nullptr;
+
+  BitmapView(int64_t width_, int64_t height_, const uint8_t* rgb_)
+      : width(width_), height(height_), rgb(rgb_) {}
+  BitmapView(const Bitmap& bitmap) : BitmapView(bitmap.width, bitmap.height, bitmap.rgb.data()) {}
+};
+
 /// PIL's filters by its own numbers.
 enum class Resample {
   kNearest = 0,
@@ -35,7 +46,7 @@ struct Window {
 /// (src/libImaging/Resample.c): the horizontal pass first, 8 bits between the passes, 22-bit
 /// fixed-point weights; a pass that changes no size only cuts. Pixels outside the window cost
 /// nothing, however large the whole would be. Reentrant.
-Bitmap resample(const Bitmap& source, int64_t width, int64_t height, Resample filter,
+Bitmap resample(const BitmapView& source, int64_t width, int64_t height, Resample filter,
                 const Window& window);
 
 }  // namespace vlm

@@ -11,10 +11,9 @@ namespace {
 /// Bytes of the white space character (Unicode's White_Space) at the start of `text`, or 0.
 size_t space_length(std::string_view text) {
   static constexpr std::string_view kSpaces[] = {
-      " ",        "\t",       "\n",       "\v",       "\f",       "\r",       "\u0085",
-      "\u00A0",   "\u1680",   "\u2000",   "\u2001",   "\u2002",   "\u2003",   "\u2004",
-      "\u2005",   "\u2006",   "\u2007",   "\u2008",   "\u2009",   "\u200A",   "\u2028",
-      "\u2029",   "\u202F",   "\u205F",   "\u3000"};
+      " ",      "\t",     "\n",     "\v",     "\f",     "\r",     "\u0085", "\u00A0", "\u1680",
+      "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005", "\u2006", "\u2007", "\u2008",
+      "\u2009", "\u200A", "\u2028", "\u2029", "\u202F", "\u205F", "\u3000"};
   for (const std::string_view space : kSpaces) {
     if (text.starts_with(space)) return space.size();
   }
@@ -42,9 +41,8 @@ size_t leading_space_length(std::string_view text) {
 
 AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
   std::erase_if(tokens_, [](const AddedToken& token) { return token.text.empty(); });
-  std::stable_sort(tokens_.begin(), tokens_.end(), [](const auto& a, const auto& b) {
-    return a.text.size() > b.text.size();
-  });
+  std::stable_sort(tokens_.begin(), tokens_.end(),
+                   [](const auto& a, const auto& b) { return a.text.size() > b.text.size(); });
   for (size_t i = 0; i < tokens_.size(); ++i) {
     by_first_[static_cast<unsigned char>(tokens_[i].text[0])].push_back(i);
   }

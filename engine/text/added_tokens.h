@@ -39,7 +39,7 @@ class AddedTokenFinder {
  private:
   const AddedToken* match(std::string_view text) const;
 
-  std::vector<AddedToken> tokens_;                  ///< longest first
+  std::vector<AddedToken> tokens_;                 ///< longest first
   std::array<std::vector<size_t>, 256> by_first_;  ///< indices of tokens_ by their first byte
 };
 

@@ -158,8 +158,8 @@ bool is_llava_template(std::string_view source) {
       "{%for content in message['content']|selectattr('type','equalto','text')%}"
       "{{content['text']+' '}}{%endfor%}";
   const std::string tail = "{%endfor%}{%if add_generation_prompt%}{{'ASSISTANT:'}}{%endif%}";
-  const std::string split = "{%if message['role']!='assistant'%}" + text + "{%else%}" + text +
-                            "{%endif%}";
+  const std::string split =
+      "{%if message['role']!='assistant'%}" + text + "{%else%}" + text + "{%endif%}";
   const std::string found = canonical_template(source);
   return found == head + text + tail || found == head + split + tail;
 }

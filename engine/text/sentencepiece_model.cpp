@@ -101,8 +101,8 @@ std::vector<SentencePiece> read_sentencepiece_model(const std::string& path) {
   for (Message message(data, path); message.next();) {
     if (!message.is(1, Message::kBytes)) continue;
     if (pieces.size() == kMaxPieces) {
-      throw Failure(ErrorKind::kInvalidModel, path + ": holds more than " +
-                                                  std::to_string(kMaxPieces) + " pieces");
+      throw Failure(ErrorKind::kInvalidModel,
+                    path + ": holds more than " + std::to_string(kMaxPieces) + " pieces");
     }
     pieces.push_back(read_piece(message.bytes(), path, pieces.size()));
   }

@@ -8,7 +8,14 @@ namespace vlm {
 
 /// A piece of a sentencepiece model; its id is its place.
 struct SentencePiece {
-  enum class Type { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+  enum class Type {
+    kNormal = 1,
+    kUnknown = 2,
+    kControl = 3,
+    kUserDefined = 4,
+    kUnused = 5,
+    kByte = 6
+  };
   std::string text;
   Type type = Type::kNormal;
 };

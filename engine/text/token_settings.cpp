@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kMaxId = int64_t{1} << 24;
 
 const std::pair<const char*, const char*> kStandardNames[] = {
-    {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "<unk>"}, {"sep_token", nullptr},
+    {"bos_token", "<s>"},   {"eos_token", "</s>"},  {"unk_token", "<unk>"}, {"sep_token", nullptr},
     {"pad_token", nullptr}, {"cls_token", nullptr}, {"mask_token", nullptr}};
 
 bool is_standard(const std::string& key) {
@@ -48,16 +48,14 @@ int64_t parse_id(const JsonView& view, const std::string& key) {
   const char* end = key.data() + key.size();
   const auto [stop, error] = std::from_chars(key.data(), end, id);
   if (error != std::errc() || stop != end || id < 0 || id > kMaxId) {
-    throw Failure(ErrorKind::kInvalidModel,
-                  view.file() + ": " + view.name_of(key) + " is named " + Json(key).dump() +
-                      ", but a token id is expected");
+    throw Failure(ErrorKind::kInvalidModel, view.file() + ": " + view.name_of(key) + " is named " +
+                                                Json(key).dump() + ", but a token id is expected");
   }
   return id;
 }
 
 void sort_by_id(std::vector<AddedToken>& tokens) {
-  std::sort(tokens.begin(), tokens.end(),
-            [](const auto& a, const auto& b) { return a.id < b.id; });
+  std::sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
 }
 
 }  // namespace
@@ -82,8 +80,9 @@ bool AddedTokenList::contains(std::string_view text) const {
 }
 
 int64_t AddedTokenList::add(AddedToken token) {
-  const auto there = std::find_if(tokens_.begin(), tokens_.end(),
-                                  [&](const AddedToken& other) { return other.text == token.text; });
+  const auto there = std::find_if(tokens_.begin(), tokens_.end(), [&](const AddedToken& other) {
+    return other.text == token.text;
+  });
   if (there != tokens_.end()) {
     token.id = there->id;
     token.special |= there->special;

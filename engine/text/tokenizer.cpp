@@ -173,8 +173,8 @@ class LlamaTokenizer : public Tokenizer {
 
   void encode_plain(std::string_view text, bool first, std::vector<int64_t>& ids) const {
     std::string marked = replaced(text, " ", kSpaceMark);
-    const bool wanted = rules_.prefix == PrefixScheme::kAlways ||
-                        (rules_.prefix == PrefixScheme::kFirst && first);
+    const bool wanted =
+        rules_.prefix == PrefixScheme::kAlways || (rules_.prefix == PrefixScheme::kFirst && first);
     if (wanted && !marked.starts_with(kSpaceMark)) marked.insert(0, kSpaceMark);
     bpe_.encode(marked, ids);
   }
@@ -199,8 +199,9 @@ Result<std::unique_ptr<const Tokenizer>> Tokenizer::load(const std::string& dire
       return std::make_unique<LlamaTokenizer>(rules_from_sentencepiece(directory));
     }
     throw Failure(ErrorKind::kNotFound,
-                  directory + ": holds no tokenizer: neither tokenizer.model nor tokenizer.json is "
-                              "there; copy it from the checkpoint's source");
+                  directory +
+                      ": holds no tokenizer: neither tokenizer.model nor tokenizer.json is "
+                      "there; copy it from the checkpoint's source");
   });
 }
 

@@ -33,20 +33,21 @@ class Tokenizer {
   virtual std::string piece_bytes(int64_t id) const = 0;
   /// Whether the piece stands for one byte of a character.
   virtual bool is_byte([[maybe_unused]] int64_t id) const { return false; }
-  /// The same as piece_bytes, but special tokens as they are written: what stop strings are compared with.
+  /// The same as piece_bytes, but special tokens as they are written: what stop strings are
+  /// compared with.
   virtual std::string token_text(int64_t id) const { return piece_bytes(id); }
 
   virtual bool is_special(int64_t id) const = 0;
   virtual std::optional<int64_t> id_of(std::string_view token) const = 0;
-  virtual int64_t bos_id() const = 0;  ///< -1: none
-  virtual int64_t eos_id() const = 0;  ///< -1: none
+  virtual int64_t bos_id() const = 0;      ///< -1: none
+  virtual int64_t eos_id() const = 0;      ///< -1: none
   virtual int64_t vocab_size() const = 0;  ///< added tokens included
   /// Whether decode drops one space in front of the whole text.
   virtual bool strips_first_space() const { return true; }
 };
 
-/// Turns a growing list of ids into text that only ever grows, by whole UTF-8 characters, and stays a
-/// prefix of what Tokenizer::decode makes of all ids. A run of byte pieces is held back until it
+/// Turns a growing list of ids into text that only ever grows, by whole UTF-8 characters, and stays
+/// a prefix of what Tokenizer::decode makes of all ids. A run of byte pieces is held back until it
 /// ends: one byte that fits no character turns the whole run into U+FFFD. Thread-bound.
 class StreamDecoder {
  public:

@@ -95,8 +95,8 @@ std::vector<JsonView> steps_of(const JsonView& view, const char* key, const char
 
 bool replaces(const JsonView& step, const std::string& from, const std::string& to) {
   const auto pattern = step.object("pattern");
-  return step.string("type", "") == "Replace" && pattern &&
-         pattern->string("String", "") == from && step.string("content", "") == to;
+  return step.string("type", "") == "Replace" && pattern && pattern->string("String", "") == from &&
+         step.string("content", "") == to;
 }
 
 /// How spaces are marked: by a normaliser, or by a Metaspace pre-tokeniser that does not split.
@@ -105,7 +105,8 @@ PrefixScheme read_prefix(const JsonView& view) {
       "the steps of Llama tokenizers are supported: Prepend, Replace, Metaspace without split";
   bool prepends = false, marks = false;
   for (const JsonView& step : steps_of(view, "normalizer", "normalizers")) {
-    if (step.string("type", "") == "Prepend" && step.string("prepend", "") == kSpaceMark && !marks) {
+    if (step.string("type", "") == "Prepend" && step.string("prepend", "") == kSpaceMark &&
+        !marks) {
       prepends = true;
     } else if (replaces(step, " ", kSpaceMark)) {
       marks = true;

@@ -14,8 +14,8 @@ namespace vlm {
 /// When `▁` goes in front of a stretch of ordinary text.
 enum class PrefixScheme {
   kNever,
-  kFirst,     ///< at the start of the whole text, unless a space is there already
-  kAlways,    ///< at the start and after every added token, unless a space is there already
+  kFirst,      ///< at the start of the whole text, unless a space is there already
+  kAlways,     ///< at the start and after every added token, unless a space is there already
   kEverywhere  ///< the same, whatever is there
 };
 
@@ -24,8 +24,8 @@ struct TokenizerRules {
   BpeModel bpe;
   std::vector<AddedToken> added;
   PrefixScheme prefix = PrefixScheme::kFirst;
-  bool decode_bytes = true;  ///< `<0xNN>` pieces become bytes
-  bool decode_strip = true;  ///< one space in front of a decoded text is dropped
+  bool decode_bytes = true;     ///< `<0xNN>` pieces become bytes
+  bool decode_strip = true;     ///< one space in front of a decoded text is dropped
   std::vector<int64_t> before;  ///< ids in front of every text: BOS, where the tokenizer adds it
   std::vector<int64_t> after;
   std::optional<int64_t> bos_id;

@@ -47,8 +47,8 @@ TEST(checkpoint, a_whole_one_opens) {
 }
 
 TEST(checkpoint, each_absent_file_is_named) {
-  for (const char* name : {"config.json", "preprocessor_config.json", "tokenizer.model",
-                           "model.safetensors"}) {
+  for (const char* name :
+       {"config.json", "preprocessor_config.json", "tokenizer.model", "model.safetensors"}) {
     const TemporaryDirectory directory;
     SmallCheckpoint().write(directory);
     directory.remove(name);

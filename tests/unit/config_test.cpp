@@ -83,14 +83,15 @@ TEST(config, absent_blocks_get_their_own_defaults) {
 }
 
 TEST(config, both_generations_of_rope_keys_are_read) {
-  const auto old = read_with("/text_config/rope_scaling",
-                             {{"type", "linear"}, {"factor", 2.5}});
+  const auto old = read_with("/text_config/rope_scaling", {{"type", "linear"}, {"factor", 2.5}});
   ASSERT_TRUE(old) << old.error().message;
   EXPECT_EQ(old->text.rope.type, RopeConfig::Type::kLinear);
   EXPECT_EQ(old->text.rope.factor, 2.5);
-  const auto fresh = read_with("/text_config/rope_parameters",
-                               {{"rope_type", "llama3"}, {"rope_theta", 5e5}, {"factor", 8},
-                                {"low_freq_factor", 1}, {"high_freq_factor", 4}});
+  const auto fresh = read_with("/text_config/rope_parameters", {{"rope_type", "llama3"},
+                                                                {"rope_theta", 5e5},
+                                                                {"factor", 8},
+                                                                {"low_freq_factor", 1},
+                                                                {"high_freq_factor", 4}});
   ASSERT_TRUE(fresh) << fresh.error().message;
   EXPECT_EQ(fresh->text.rope.type, RopeConfig::Type::kLlama3);
   EXPECT_EQ(fresh->text.rope.theta, 5e5);
@@ -118,8 +119,8 @@ TEST(config, wrong_types_and_absurd_sizes_are_refused) {
   for (const char* key : {"/text_config/hidden_size", "/text_config/vocab_size",
                           "/text_config/num_hidden_layers", "/vision_config/image_size",
                           "/vision_config/num_attention_heads", "/vision_config/hidden_size"}) {
-    for (const Json& bad : {Json(0), Json(-1), Json("12"), Json(int64_t{1} << 62),
-                            Json(UINT64_MAX), Json(1.5), Json(true), Json::array({1, 2})}) {
+    for (const Json& bad : {Json(0), Json(-1), Json("12"), Json(int64_t{1} << 62), Json(UINT64_MAX),
+                            Json(1.5), Json(true), Json::array({1, 2})}) {
       const bool list = std::string(key).ends_with("image_size") && bad.is_array();
       expect_refused(key, bad, list ? ErrorKind::kUnsupported : ErrorKind::kInvalidModel);
     }
@@ -162,9 +163,11 @@ TEST(config, what_is_not_supported_is_refused_by_name) {
 TEST(config, generation_settings_never_turn_sampling_on_by_themselves) {
   const test::TemporaryDirectory directory;
   ASSERT_TRUE(load_generation_config(directory.path()));
-  directory.write("generation_config.json",
-                  Json{{"temperature", 0.9}, {"top_p", 0.6}, {"max_length", 4096},
-                       {"eos_token_id", {2, 7}}, {"pad_token_id", 0}});
+  directory.write("generation_config.json", Json{{"temperature", 0.9},
+                                                 {"top_p", 0.6},
+                                                 {"max_length", 4096},
+                                                 {"eos_token_id", {2, 7}},
+                                                 {"pad_token_id", 0}});
   auto defaults = load_generation_config(directory.path());
   ASSERT_TRUE(defaults) << defaults.error().message;
   EXPECT_FALSE(defaults->options.temperature);

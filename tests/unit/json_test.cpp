@@ -22,8 +22,9 @@ std::string parse_complaint(const std::string& text) {
 }
 
 TEST(json, broken_text_names_file_and_place) {
-  EXPECT_NE(parse_complaint("{\"a\": 1").find("some.json: is not valid JSON, broken at byte 8 of 7"),
-            std::string::npos);
+  EXPECT_NE(
+      parse_complaint("{\"a\": 1").find("some.json: is not valid JSON, broken at byte 8 of 7"),
+      std::string::npos);
   EXPECT_NE(parse_complaint(""), "");
   EXPECT_NE(parse_complaint("{} {}"), "");
   EXPECT_NE(parse_complaint("\"\xFF\""), "");

@@ -19,7 +19,8 @@ Frame plain_frame(int width, int height, std::array<uint8_t, 3> colour) {
 Frame noisy_frame(int width, int height) {
   Frame frame = plain_frame(width, height, {0, 0, 0});
   uint32_t state = 1;
-  for (uint8_t& byte : frame.rgb) byte = static_cast<uint8_t>((state = state * 1664525 + 1013904223) >> 24);
+  for (uint8_t& byte : frame.rgb)
+    byte = static_cast<uint8_t>((state = state * 1664525 + 1013904223) >> 24);
   return frame;
 }
 

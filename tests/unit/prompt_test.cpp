@@ -61,7 +61,8 @@ TEST(prompt, vicuna_and_llava_v1) {
 
 TEST(prompt, llava_v0) {
   EXPECT_EQ(formatted("llava_v0", kDialogue),
-            kHumanSystem + std::string("###Human: <image>\none###Assistant: two###Human: three###Assistant:"));
+            kHumanSystem +
+                std::string("###Human: <image>\none###Assistant: two###Human: three###Assistant:"));
 }
 
 TEST(prompt, llama_2_and_mistral) {
@@ -82,7 +83,8 @@ TEST(prompt, chatml_and_mpt) {
   EXPECT_EQ(formatted("mistral_direct", kDialogue), direct);
   EXPECT_EQ(formatted("mpt", kDialogue),
             "<|im_start|>system\nA conversation between a user and an LLM-based AI assistant. The "
-            "assistant gives helpful and honest answers." + turns);
+            "assistant gives helpful and honest answers." +
+                turns);
 }
 
 TEST(prompt, plain_and_raw) {
@@ -96,8 +98,9 @@ TEST(prompt, every_name_is_known_and_others_are_listed) {
   for (const std::string& name : prompt_format_names()) {
     EXPECT_FALSE(formatted(name, {user("<image> x")}).starts_with("refused")) << name;
   }
-  for (const char* name : {"auto", "hf", "raw", "vicuna_v1", "llava_v0", "llava_v1", "llava_llama_2",
-                           "mistral_instruct", "mistral_direct", "chatml_direct", "mpt", "plain"}) {
+  for (const char* name :
+       {"auto", "hf", "raw", "vicuna_v1", "llava_v0", "llava_v1", "llava_llama_2",
+        "mistral_instruct", "mistral_direct", "chatml_direct", "mpt", "plain"}) {
     const auto& names = prompt_format_names();
     EXPECT_NE(std::find(names.begin(), names.end(), name), names.end()) << name;
   }
@@ -110,7 +113,8 @@ TEST(prompt, markers_in_the_text_are_kept_and_counted) {
   EXPECT_EQ(formatted("hf", {user("first"), assistant("yes"), user("<image> and this?")}, 1),
             "USER: first ASSISTANT: yes USER: <image> and this? ASSISTANT:");
   for (const size_t pictures : {0, 1, 3}) {
-    EXPECT_EQ(refusal({"hf", {}, {user("<image> <image>")}}, pictures), ErrorKind::kInvalidArgument);
+    EXPECT_EQ(refusal({"hf", {}, {user("<image> <image>")}}, pictures),
+              ErrorKind::kInvalidArgument);
   }
 }
 

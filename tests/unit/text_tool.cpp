@@ -62,8 +62,9 @@ Json format(const Json& request) {
   prompt.format = request["format"];
   if (!request["system"].is_null()) prompt.system = request["system"].get<std::string>();
   for (const Json& turn : request["turns"]) {
-    prompt.turns.push_back({turn[0] == "user" ? vlm::Turn::Role::kUser : vlm::Turn::Role::kAssistant,
-                            turn[1].get<std::string>()});
+    prompt.turns.push_back(
+        {turn[0] == "user" ? vlm::Turn::Role::kUser : vlm::Turn::Role::kAssistant,
+         turn[1].get<std::string>()});
   }
   std::optional<std::string> chat_template;
   if (!request["template"].is_null()) chat_template = request["template"].get<std::string>();

@@ -57,8 +57,7 @@ TEST(tokenizer, joins_the_best_pair_first) {
 
 TEST(tokenizer, unknown_characters_become_bytes) {
   const auto tokenizer = load({});
-  EXPECT_EQ(tokens(*tokenizer, "aé\nà"),
-            (Names{"<s>", "▁a", "é", "<0x0A>", "<0xC3>", "<0xA0>"}));
+  EXPECT_EQ(tokens(*tokenizer, "aé\nà"), (Names{"<s>", "▁a", "é", "<0x0A>", "<0xC3>", "<0xA0>"}));
 }
 
 TEST(tokenizer, legacy_marks_every_stretch_of_text) {
@@ -91,7 +90,8 @@ TEST(tokenizer, added_tokens_take_white_space_where_they_say_so) {
   auto& decoder = checkpoint.tokenizer["added_tokens_decoder"];
   const auto image = std::to_string(checkpoint.pieces.size());
   decoder[image]["lstrip"] = decoder[image]["rstrip"] = true;
-  EXPECT_EQ(tokens(*load(checkpoint), "a \n\u3000<image> \t b"), (Names{"<s>", "▁a", "<image>", "b"}));
+  EXPECT_EQ(tokens(*load(checkpoint), "a \n\u3000<image> \t b"),
+            (Names{"<s>", "▁a", "<image>", "b"}));
 }
 
 TEST(tokenizer, the_longest_added_token_wins) {

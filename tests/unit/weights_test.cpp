@@ -74,13 +74,14 @@ TEST(weights, an_odd_header_still_gives_aligned_tensors) {
 }
 
 TEST(weights, all_spellings_mean_one_tensor) {
-  for (const char* spelling :
-       {"vision_tower.embeddings.class_embedding", "vision_tower.vision_model.embeddings.class_embedding",
-        "model.vision_tower.embeddings.class_embedding",
-        "model.vision_tower.vision_model.embeddings.class_embedding"}) {
+  for (const char* spelling : {"vision_tower.embeddings.class_embedding",
+                               "vision_tower.vision_model.embeddings.class_embedding",
+                               "model.vision_tower.embeddings.class_embedding",
+                               "model.vision_tower.vision_model.embeddings.class_embedding"}) {
     EXPECT_EQ(canonical_name(spelling), "vision_tower.vision_model.embeddings.class_embedding");
   }
-  for (const char* spelling : {"language_model.model.norm.weight", "model.language_model.norm.weight"}) {
+  for (const char* spelling :
+       {"language_model.model.norm.weight", "model.language_model.norm.weight"}) {
     EXPECT_EQ(canonical_name(spelling), "language_model.model.norm.weight");
   }
   for (const char* spelling : {"language_model.lm_head.weight", "lm_head.weight"}) {
@@ -92,8 +93,8 @@ TEST(weights, all_spellings_mean_one_tensor) {
 
 TEST(weights, two_spellings_in_one_checkpoint_are_refused) {
   const TemporaryDirectory directory;
-  directory.write("model.safetensors",
-                  test::safetensors({{"lm_head.weight", {1}}, {"language_model.lm_head.weight", {1}}}));
+  directory.write("model.safetensors", test::safetensors({{"lm_head.weight", {1}},
+                                                          {"language_model.lm_head.weight", {1}}}));
   EXPECT_HAS(complaint(directory), "stored twice");
 }
 
@@ -129,14 +130,18 @@ TEST(weights, an_absurd_header_length_is_refused) {
 }
 
 TEST(weights, a_header_that_is_no_table_is_refused) {
-  for (const std::string header : {"[]", "null", "7", "{", "{\"a\": 7}", "{\"a\": {}}", "\xFF\xFE"}) {
+  for (const std::string header :
+       {"[]", "null", "7", "{", "{\"a\": 7}", "{\"a\": {}}", "\xFF\xFE"}) {
     EXPECT_NE(complaint_about(test::safetensors_bytes(header, 8)), "") << header;
   }
-  EXPECT_HAS(complaint_about(test::safetensors_bytes(
-                 "{\"a\":" + std::string(100'000, '[') + "}", 0)), "nested deeper");
+  EXPECT_HAS(
+      complaint_about(test::safetensors_bytes("{\"a\":" + std::string(100'000, '[') + "}", 0)),
+      "nested deeper");
   EXPECT_HAS(complaint_about(test::safetensors_bytes(
                  R"({"a": {"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
-                 R"("a": {"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4)), "twice");
+                 R"("a": {"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+                 4)),
+             "twice");
 }
 
 TEST(weights, wrong_offsets_are_refused) {
