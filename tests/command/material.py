@@ -2,6 +2,7 @@
 """Clips and pictures for tests, made by GStreamer and by the demo model's own scenes."""
 
 import pathlib
+import shlex
 import subprocess
 import sys
 
@@ -14,14 +15,14 @@ FIRST_SEED = 3_000_000_000  # far from every seed that training uses
 
 
 def launch(line, **kwargs):
-    subprocess.run(["gst-launch-1.0", "-q", *line.split()], check=True, timeout=120, stdout=subprocess.DEVNULL, **kwargs)
+    subprocess.run(["gst-launch-1.0", "-q", *shlex.split(line)], check=True, timeout=120, stdout=subprocess.DEVNULL, **kwargs)
 
 
 def made_clip(path, seconds=6, size=(160, 120), rate=10, codec="x264enc ! h264parse", mux="mp4mux", more=""):
     """A clip of GStreamer's test picture."""
     launch(f"videotestsrc num-buffers={round(seconds * rate)} ! "
            f"video/x-raw,width={size[0]},height={size[1]},framerate={rate}/1 ! {codec} ! {mux} name=mux ! "
-           f"filesink location={path} {more}")
+           f"filesink location={shlex.quote(str(path))} {more}")
     return pathlib.Path(path)
 
 
@@ -30,7 +31,7 @@ def scene_clip(path, shown, seconds=2, rate=10, size=(640, 360)):
     width, height = size
     line = (f"fdsrc fd=0 ! rawvideoparse format=rgb width={width} height={height} framerate={rate}/1 ! videoconvert ! "
             f"video/x-raw,format=I420 ! x264enc bitrate=600 ! video/x-h264,profile=main ! h264parse ! mp4mux ! "
-            f"filesink location={path}")
+            f"filesink location={shlex.quote(str(path))}")
     frames = b"".join(scenes.render(scene, i / rate - seconds / 2, width, height).tobytes()
                       for scene in shown for i in range(seconds * rate))
     launch(line, input=frames)
