@@ -59,8 +59,8 @@ void post_warning(GstElement* element, const vlm::Error& error, Stage stage) {
 }
 
 void post_missing_library(GstElement* element, const vlm::Error& error) {
-  post(element, GST_MESSAGE_ERROR,
-       {GST_LIBRARY_ERROR, GST_LIBRARY_ERROR_INIT, "missing-library"}, error, Stage::kLoad);
+  post(element, GST_MESSAGE_ERROR, {GST_LIBRARY_ERROR, GST_LIBRARY_ERROR_INIT, "missing-library"},
+       error, Stage::kLoad);
 }
 
 void post_exception(GstElement* element) noexcept {

@@ -39,9 +39,9 @@ GstContext* new_engine_context(const SharedEngine& shared) {
   const vlm::ModelSpec& spec = shared.spec;
   gst_structure_set(gst_context_writable_structure(context), "engine", boxed_type(), &shared,
                     "model", G_TYPE_STRING, spec.model.c_str(), "vision-tower", G_TYPE_STRING,
-                    spec.vision_tower.c_str(), "model-base", G_TYPE_STRING,
-                    spec.model_base.c_str(), "device", G_TYPE_STRING, spec.device.c_str(), "dtype",
-                    G_TYPE_STRING, vlm::dtype_name(spec.dtype), "quantization", G_TYPE_STRING,
+                    spec.vision_tower.c_str(), "model-base", G_TYPE_STRING, spec.model_base.c_str(),
+                    "device", G_TYPE_STRING, spec.device.c_str(), "dtype", G_TYPE_STRING,
+                    vlm::dtype_name(spec.dtype), "quantization", G_TYPE_STRING,
                     vlm::quantization_name(spec.quantization), nullptr);
   return context;
 }
@@ -69,14 +69,13 @@ void ask_for_engine(GstElement* element) {
 void announce_engine(GstElement* element, const SharedEngine& shared) {
   GstContext* context = new_engine_context(shared);
   gst_element_set_context(element, context);
-  gst_element_post_message(element,
-                           gst_message_new_have_context(GST_OBJECT(element), context));
+  gst_element_post_message(element, gst_message_new_have_context(GST_OBJECT(element), context));
 }
 
 bool answer_context(GstElement* element, GstQuery* query) {
   const gchar* type = nullptr;
-  if (GST_QUERY_TYPE(query) != GST_QUERY_CONTEXT ||
-      !gst_query_parse_context_type(query, &type) || g_strcmp0(type, kEngineContext) != 0) {
+  if (GST_QUERY_TYPE(query) != GST_QUERY_CONTEXT || !gst_query_parse_context_type(query, &type) ||
+      g_strcmp0(type, kEngineContext) != 0) {
     return false;
   }
   GstContext* context = gst_element_get_context(element, kEngineContext);

@@ -88,9 +88,8 @@ void Delivery::handle(Outcome outcome) {
 void Delivery::described(const Outcome& outcome) {
   const vlm::Description& description = *outcome.result;
   const Window& window = outcome.window;
-  const StructurePtr structure =
-      describe(window, description, outcome.latency_ns, model_name(shared_.dispatcher),
-               name_of(shared_.element));
+  const StructurePtr structure = describe(window, description, outcome.latency_ns,
+                                          model_name(shared_.dispatcher), name_of(shared_.element));
   if (!window.extra) {
     shared_.stats.count_described(description, outcome.latency_ns);
     shared_.held.resolve(window.serial, structure.get());
@@ -112,13 +111,12 @@ void Delivery::described(const Outcome& outcome) {
   if (details) {
     add_details(message.get(), description);
   }
-  gst_element_post_message(
-      shared_.element, gst_message_new_element(GST_OBJECT(shared_.element), message.release()));
+  gst_element_post_message(shared_.element,
+                           gst_message_new_element(GST_OBJECT(shared_.element), message.release()));
   g_object_notify(G_OBJECT(shared_.element), "last-description");
 }
 
-void Delivery::put_text(const Window& window, const GstStructure* structure,
-                        uint64_t latency_ns) {
+void Delivery::put_text(const Window& window, const GstStructure* structure, uint64_t latency_ns) {
   if (!shared_.text_on_arrival) {
     if (!window.extra) {
       shared_.text.put_text(structure, window.times.pts, window.times.duration, true);
@@ -128,8 +126,8 @@ void Delivery::put_text(const Window& window, const GstStructure* structure,
   const uint64_t newest = shared_.newest_pts;
   const uint64_t interval = shared_.streaming().interval_ns;
   // Without an interval the next text comes about as soon as this one did.
-  const uint64_t duration = interval != 0 ? window.times.duration
-                                          : std::max(window.times.duration, latency_ns);
+  const uint64_t duration =
+      interval != 0 ? window.times.duration : std::max(window.times.duration, latency_ns);
   shared_.text.put_text(structure, newest == kNoTime ? window.times.pts : newest, duration, false);
 }
 
@@ -138,8 +136,8 @@ void Delivery::failed(const Outcome& outcome) {
   if (!outcome.window.extra) {
     shared_.stats.count_failed();
   }
-  const bool skip = shared_.all_settings().on_error == OnError::kSkip &&
-                    !stops_everything(error.kind);
+  const bool skip =
+      shared_.all_settings().on_error == OnError::kSkip && !stops_everything(error.kind);
   if (skip) {
     shared_.held.resolve(outcome.window.serial, nullptr);
     post_warning(shared_.element, error, Stage::kWindow);

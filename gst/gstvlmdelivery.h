@@ -31,9 +31,7 @@ class Delivery {
   void grown(const Outcome& outcome);
   void text_event(EventPtr event);
   void put_text(const Window& window, const GstStructure* structure, uint64_t latency_ns);
-  bool stale(const Outcome& outcome) const {
-    return outcome.epoch != shared_.dispatcher.epoch();
-  }
+  bool stale(const Outcome& outcome) const { return outcome.epoch != shared_.dispatcher.epoch(); }
 
   Shared& shared_;
   std::thread thread_;

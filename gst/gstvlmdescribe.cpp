@@ -4,10 +4,11 @@
  * SECTION:element-vlmdescribe
  * @title: vlmdescribe
  *
- * Describes video with a LLaVA model. Video passes through untouched; every #GstVlmDescribe:interval
- * some frames are taken, a model answers #GstVlmDescribe:prompt about them, and the text goes out
- * three ways: as GstCustomMeta `vlm-description` on the buffers, as an element message of that name,
- * and as timed text on the request pad `text`. All three carry the same structure:
+ * Describes video with a LLaVA model. Video passes through untouched; every
+ * #GstVlmDescribe:interval some frames are taken, a model answers #GstVlmDescribe:prompt about
+ * them, and the text goes out three ways: as GstCustomMeta `vlm-description` on the buffers, as an
+ * element message of that name, and as timed text on the request pad `text`. All three carry the
+ * same structure:
  *
  * * `text`, `prompt`, `model`, `element` (string)
  * * `pts`, `duration`, `stream-time`, `running-time` (uint64, ns) of the window described
@@ -118,9 +119,8 @@ gboolean sink_event(GstPad*, GstObject* parent, GstEvent* data) {
   GstVlmDescribe* self = GST_VLM_DESCRIBE(parent);
   gstvlm::EventPtr event(data);
   look_for_prompt(self, event.get());
-  return gstvlm::guarded(self, FALSE, [&] {
-    return static_cast<gboolean>(self->d->stream.event(std::move(event)));
-  });
+  return gstvlm::guarded(
+      self, FALSE, [&] { return static_cast<gboolean>(self->d->stream.event(std::move(event))); });
 }
 
 gboolean src_event(GstPad* pad, GstObject* parent, GstEvent* event) {
@@ -167,8 +167,7 @@ gboolean sink_query(GstPad* pad, GstObject* parent, GstQuery* query) {
     gst_query_set_accept_caps_result(query, accepted);
     return TRUE;
   }
-  return gstvlm::answer_context(GST_ELEMENT(parent), query) ||
-         gst_pad_peer_query(self->src, query);
+  return gstvlm::answer_context(GST_ELEMENT(parent), query) || gst_pad_peer_query(self->src, query);
 }
 
 // Text with its window's own time comes after the window and the time to describe it.
@@ -310,11 +309,10 @@ bool prepare(GstVlmDescribe* self) {
     return refuse(self, ok.error());
   }
   d.shared.dispatcher.set_engine(nullptr);
-  d.loader.start(*api, spec, GST_ELEMENT(self),
-                 [self](vlm::Result<std::shared_ptr<vlm::Engine>> engine) {
-                   loaded(self, std::move(engine));
-                 },
-                 [self, spec] { announce(self, spec); });
+  d.loader.start(
+      *api, spec, GST_ELEMENT(self),
+      [self](vlm::Result<std::shared_ptr<vlm::Engine>> engine) { loaded(self, std::move(engine)); },
+      [self, spec] { announce(self, spec); });
   return true;
 }
 

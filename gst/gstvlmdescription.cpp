@@ -32,10 +32,9 @@ StructurePtr common(const Window& window, const std::string& text, const std::st
   StructurePtr structure(gst_structure_new(
       kDescriptionName, "text", G_TYPE_STRING, text.c_str(), "prompt", G_TYPE_STRING,
       window.prompt.c_str(), "pts", G_TYPE_UINT64, window.times.pts, "duration", G_TYPE_UINT64,
-      window.times.duration, "stream-time", G_TYPE_UINT64, window.times.stream_time,
-      "running-time", G_TYPE_UINT64, window.times.running_time, "index", G_TYPE_UINT64,
-      window.index, "model", G_TYPE_STRING, model.c_str(), "element", G_TYPE_STRING,
-      element.c_str(), nullptr));
+      window.times.duration, "stream-time", G_TYPE_UINT64, window.times.stream_time, "running-time",
+      G_TYPE_UINT64, window.times.running_time, "index", G_TYPE_UINT64, window.index, "model",
+      G_TYPE_STRING, model.c_str(), "element", G_TYPE_STRING, element.c_str(), nullptr));
   if (window.utc_us) {
     gst_structure_set(structure.get(), "utc", G_TYPE_INT64, *window.utc_us, nullptr);
   }

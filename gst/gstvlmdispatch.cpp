@@ -44,15 +44,17 @@ struct Dispatcher::Core {
   }
 
   size_t count(Slot::Phase phase) const GSTVLM_REQUIRES(mutex) {
-    return static_cast<size_t>(
-        std::count_if(slots.begin(), slots.end(), [phase](const Slot& s) {
-          return s.phase == phase && !s.job.window.extra;
-        }));
+    return static_cast<size_t>(std::count_if(slots.begin(), slots.end(), [phase](const Slot& s) {
+      return s.phase == phase && !s.job.window.extra;
+    }));
   }
 
   size_t unfinished() const GSTVLM_REQUIRES(mutex) {
     return count(Slot::Phase::kWaiting) + count(Slot::Phase::kWithEngine);
   }
+
+  // Windows on their way until they are delivered: whoever is slow to take results holds up more.
+  size_t pending() const GSTVLM_REQUIRES(mutex) { return unfinished() + count(Slot::Phase::kDone); }
 
   std::optional<Offer> refusal() const GSTVLM_REQUIRES(mutex) {
     if (stopped || flushing) {
@@ -66,9 +68,8 @@ struct Dispatcher::Core {
     if (engine == nullptr || count(Slot::Phase::kWithEngine) > 0) {
       return 0;
     }
-    const auto slot = std::find_if(slots.begin(), slots.end(), [](const Slot& s) {
-      return s.phase == Slot::Phase::kWaiting;
-    });
+    const auto slot = std::find_if(slots.begin(), slots.end(),
+                                   [](const Slot& s) { return s.phase == Slot::Phase::kWaiting; });
     return slot == slots.end() ? 0 : slot->token;
   }
 
@@ -153,8 +154,8 @@ void Dispatcher::start() {
   core_->failed = core_->failed && core_->engine == nullptr;
 }
 
-std::vector<uint64_t> Dispatcher::drop_all(Core& core) GSTVLM_THREAD(
-    requires_capability(core.mutex)) {
+std::vector<uint64_t> Dispatcher::drop_all(Core& core)
+    GSTVLM_THREAD(requires_capability(core.mutex)) {
   std::vector<uint64_t> requests;
   for (const Slot& slot : core.slots) {
     if (slot.phase == Slot::Phase::kWithEngine && slot.request) {
@@ -225,9 +226,13 @@ std::shared_ptr<vlm::Engine> Dispatcher::engine() const {
 }
 
 void Dispatcher::fail() {
-  const Lock lock(core_->mutex);
-  core_->failed = true;
-  core_->changed.notify_all();
+  std::vector<uint64_t> requests;
+  {
+    const Lock lock(core_->mutex);
+    core_->failed = true;
+    requests = drop_all(*core_);
+  }
+  cancel(requests);
 }
 
 Offer Dispatcher::wait_engine() {
@@ -247,7 +252,7 @@ Offer Dispatcher::offer_recorded(Job job, unsigned max_pending) {
   {
     const Lock lock(core_->mutex);
     while (!core_->refusal() &&
-           (core_->engine == nullptr || core_->unfinished() >= std::max(max_pending, 1u))) {
+           (core_->engine == nullptr || core_->pending() >= std::max(max_pending, 1u))) {
       core_->changed.wait(core_->mutex);
     }
   }

@@ -102,7 +102,8 @@ class Dispatcher {
   void set_engine(std::shared_ptr<vlm::Engine> engine);
   std::shared_ptr<vlm::Engine> engine() const;
 
-  /// There will be no engine, or a window's failure stopped the element.
+  /// There will be no engine, or a window's failure stopped the element: cancels everything and
+  /// refuses more.
   void fail();
 
   /// Waits until there is an engine.
@@ -140,8 +141,8 @@ class Dispatcher {
 
   Counts counts() const;
   bool failed() const;
-  bool idle() const;      ///< no window waits or is with the engine
-  bool ready() const;     ///< there is an engine
+  bool idle() const;   ///< no window waits or is with the engine
+  bool ready() const;  ///< there is an engine
   uint64_t epoch() const;
 
  private:

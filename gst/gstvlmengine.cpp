@@ -35,7 +35,8 @@ fs::path plugin_dir() {
 fs::path relocated(const char* installed) {
   const fs::path relative = fs::path(installed).lexically_relative(VLM_PLUGINDIR);
   const fs::path here = plugin_dir();
-  return here.empty() || relative.empty() ? fs::path(installed) : (here / relative).lexically_normal();
+  return here.empty() || relative.empty() ? fs::path(installed)
+                                          : (here / relative).lexically_normal();
 }
 
 std::vector<std::string> library_candidates() {
@@ -43,8 +44,8 @@ std::vector<std::string> library_candidates() {
     return {set};
   }
   std::vector<std::string> found;
-  for (const fs::path& path : {relocated(VLM_LIBDIR) / kSoname, plugin_dir() / kSoname,
-                               fs::path(VLM_LIBDIR) / kSoname}) {
+  for (const fs::path& path :
+       {relocated(VLM_LIBDIR) / kSoname, plugin_dir() / kSoname, fs::path(VLM_LIBDIR) / kSoname}) {
     std::error_code ignored;
     if (fs::exists(path, ignored)) {
       found.push_back(path.string());
@@ -81,9 +82,9 @@ vlm::Result<const vlm::EngineApi*> open_library() {
     }
     dlclose(library);
     if (!first_failure) {
-      first_failure = library_error(candidate, get == nullptr
-                                                   ? "it is not an engine library"
-                                                   : "it is of another version than the plugin");
+      first_failure =
+          library_error(candidate, get == nullptr ? "it is not an engine library"
+                                                  : "it is of another version than the plugin");
     }
   }
   return *first_failure;
@@ -197,8 +198,8 @@ vlm::Result<std::string> default_model() {
                     {}};
 }
 
-void Loader::start(const vlm::EngineApi* api, vlm::ModelSpec spec, GstElement* element,
-                   Done done, std::function<void()> announce) {
+void Loader::start(const vlm::EngineApi* api, vlm::ModelSpec spec, GstElement* element, Done done,
+                   std::function<void()> announce) {
   abandon();
   auto task = std::make_shared<Task>(element);
   task->api = api;

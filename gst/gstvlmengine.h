@@ -31,8 +31,8 @@ class Loader {
   ~Loader() { abandon(); }
 
   /// Starts loading for `element`, of which only a weak reference is kept. `done` is called on the
-  /// worker, unless abandon() came first, while the element is alive; it must neither call back here
-  /// nor post. `announce` follows where the model was loaded, and may post.
+  /// worker, unless abandon() came first, while the element is alive; it must neither call back
+  /// here nor post. `announce` follows where the model was loaded, and may post.
   void start(const vlm::EngineApi* api, vlm::ModelSpec spec, GstElement* element, Done done,
              std::function<void()> announce);
 

@@ -15,10 +15,10 @@ GstVideoInfo readable_info(const GstVideoInfo& info) {
     return info;
   }
   GstVideoInfo field = info;
-  gst_video_info_set_interlaced_format(
-      &field, GST_VIDEO_INFO_FORMAT(&info), GST_VIDEO_INTERLACE_MODE_PROGRESSIVE,
-      static_cast<guint>(GST_VIDEO_INFO_WIDTH(&info)),
-      static_cast<guint>(GST_VIDEO_INFO_FIELD_HEIGHT(&info)));
+  gst_video_info_set_interlaced_format(&field, GST_VIDEO_INFO_FORMAT(&info),
+                                       GST_VIDEO_INTERLACE_MODE_PROGRESSIVE,
+                                       static_cast<guint>(GST_VIDEO_INFO_WIDTH(&info)),
+                                       static_cast<guint>(GST_VIDEO_INFO_FIELD_HEIGHT(&info)));
   field.colorimetry = info.colorimetry;
   field.chroma_site = info.chroma_site;
   field.par_n = info.par_n;
@@ -219,9 +219,8 @@ bool FrameConverter::prepare(const GstVideoInfo& mapped, const Region& region) {
 vlm::Frame turned(vlm::Frame frame, GstVideoOrientationMethod method) {
   const int width = frame.width;
   const int height = frame.height;
-  const bool swap =
-      method == GST_VIDEO_ORIENTATION_90R || method == GST_VIDEO_ORIENTATION_90L ||
-      method == GST_VIDEO_ORIENTATION_UL_LR || method == GST_VIDEO_ORIENTATION_UR_LL;
+  const bool swap = method == GST_VIDEO_ORIENTATION_90R || method == GST_VIDEO_ORIENTATION_90L ||
+                    method == GST_VIDEO_ORIENTATION_UL_LR || method == GST_VIDEO_ORIENTATION_UR_LL;
   if (!swap && method != GST_VIDEO_ORIENTATION_180 && method != GST_VIDEO_ORIENTATION_HORIZ &&
       method != GST_VIDEO_ORIENTATION_VERT) {
     return frame;
@@ -229,24 +228,23 @@ vlm::Frame turned(vlm::Frame frame, GstVideoOrientationMethod method) {
   vlm::Frame out{swap ? height : width, swap ? width : height, {}};
   out.rgb.resize(frame.rgb.size());
   // Where the pixel at (x, y) of the result comes from, along and across the source's lines.
-  const bool from_right = method == GST_VIDEO_ORIENTATION_180 ||
-                          method == GST_VIDEO_ORIENTATION_HORIZ ||
-                          method == GST_VIDEO_ORIENTATION_90L ||
-                          method == GST_VIDEO_ORIENTATION_UR_LL;
-  const bool from_bottom = method == GST_VIDEO_ORIENTATION_180 ||
-                           method == GST_VIDEO_ORIENTATION_VERT ||
-                           method == GST_VIDEO_ORIENTATION_90R ||
-                           method == GST_VIDEO_ORIENTATION_UR_LL;
+  const bool from_right =
+      method == GST_VIDEO_ORIENTATION_180 || method == GST_VIDEO_ORIENTATION_HORIZ ||
+      method == GST_VIDEO_ORIENTATION_90L || method == GST_VIDEO_ORIENTATION_UR_LL;
+  const bool from_bottom =
+      method == GST_VIDEO_ORIENTATION_180 || method == GST_VIDEO_ORIENTATION_VERT ||
+      method == GST_VIDEO_ORIENTATION_90R || method == GST_VIDEO_ORIENTATION_UR_LL;
   for (int y = 0; y < out.height; ++y) {
     for (int x = 0; x < out.width; ++x) {
       const int along = swap ? y : x;
       const int across = swap ? x : y;
       const int from_x = from_right ? width - 1 - along : along;
       const int from_y = from_bottom ? height - 1 - across : across;
-      const size_t from = (static_cast<size_t>(from_y) * static_cast<size_t>(width) +
-                           static_cast<size_t>(from_x)) * 3;
-      const size_t to = (static_cast<size_t>(y) * static_cast<size_t>(out.width) +
-                         static_cast<size_t>(x)) * 3;
+      const size_t from =
+          (static_cast<size_t>(from_y) * static_cast<size_t>(width) + static_cast<size_t>(from_x)) *
+          3;
+      const size_t to =
+          (static_cast<size_t>(y) * static_cast<size_t>(out.width) + static_cast<size_t>(x)) * 3;
       std::copy_n(frame.rgb.begin() + static_cast<std::ptrdiff_t>(from), 3,
                   out.rgb.begin() + static_cast<std::ptrdiff_t>(to));
     }

@@ -45,7 +45,7 @@ class FrameConverter {
   Region visible(const GstVideoFrame& frame, GstBuffer* buffer) const;
 
   Look look_;
-  GstVideoInfo in_;       // what converter_ was made for
+  GstVideoInfo in_;  // what converter_ was made for
   GstVideoInfo out_;
   Region region_;
   std::unique_ptr<GstVideoConverter, FreeConverter> converter_;

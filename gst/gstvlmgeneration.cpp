@@ -7,8 +7,7 @@ namespace {
 void install_count(GObjectClass* klass, guint id, const char* name, const char* label,
                    const char* blurb, guint minimum, guint standard) {
   g_object_class_install_property(
-      klass, id,
-      g_param_spec_uint(name, label, blurb, minimum, G_MAXINT, standard, kControllable));
+      klass, id, g_param_spec_uint(name, label, blurb, minimum, G_MAXINT, standard, kControllable));
 }
 
 void install_number(GObjectClass* klass, guint id, const char* name, const char* label,
@@ -47,11 +46,11 @@ void install_length(GObjectClass* klass) {
    */
   g_object_class_install_property(
       klass, PROP_STOP,
-      gst_param_spec_array(
-          "stop", "Stop", "Strings at which a description ends; they stay in the text",
-          g_param_spec_string("stop-string", "Stop string", "One of the strings", nullptr,
-                              kPlaying),
-          kPlaying));
+      gst_param_spec_array("stop", "Stop",
+                           "Strings at which a description ends; they stay in the text",
+                           g_param_spec_string("stop-string", "Stop string", "One of the strings",
+                                               nullptr, kPlaying),
+                           kPlaying));
 }
 
 void install_sampling(GObjectClass* klass) {

@@ -20,8 +20,8 @@ class HeldVideo {
     EventPtr event;
   };
 
-  /// Holds a buffer until the window `serial` is resolved; kNoTime: it only keeps its place. Buffers
-  /// of a pool that cannot grow are copied, so that upstream does not run dry.
+  /// Holds a buffer until the window `serial` is resolved; kNoTime: it only keeps its place.
+  /// Buffers of a pool that cannot grow are copied, so that upstream does not run dry.
   void add(BufferPtr buffer, uint64_t serial);
   void add(EventPtr event);
 

@@ -177,10 +177,9 @@ void install_windows(GObjectClass* klass) {
    *
    * Since: 0.1
    */
-  g_object_class_install_property(
-      klass, PROP_FRAMES,
-      g_param_spec_uint("frames", "Frames", "Frames per description", 1, G_MAXUINT16,
-                        DEFAULT_FRAMES, kPlaying));
+  g_object_class_install_property(klass, PROP_FRAMES,
+                                  g_param_spec_uint("frames", "Frames", "Frames per description", 1,
+                                                    G_MAXUINT16, DEFAULT_FRAMES, kPlaying));
   /**
    * GstVlmDescribe:mode:
    *
@@ -326,9 +325,9 @@ void install_deliveries(GObjectClass* klass) {
    */
   g_object_class_install_property(
       klass, PROP_LAST_DESCRIPTION,
-      g_param_spec_string(
-          "last-description", "Last description", "Text of the newest description", nullptr,
-          static_cast<GParamFlags>(G_PARAM_READABLE | G_PARAM_STATIC_STRINGS)));
+      g_param_spec_string("last-description", "Last description", "Text of the newest description",
+                          nullptr,
+                          static_cast<GParamFlags>(G_PARAM_READABLE | G_PARAM_STATIC_STRINGS)));
   /**
    * GstVlmDescribe:stats:
    *
@@ -339,10 +338,9 @@ void install_deliveries(GObjectClass* klass) {
    */
   g_object_class_install_property(
       klass, PROP_STATS,
-      g_param_spec_boxed("stats", "Statistics",
-                         "Counts of frames and windows, latencies in nanoseconds, tokens/s",
-                         GST_TYPE_STRUCTURE,
-                         static_cast<GParamFlags>(G_PARAM_READABLE | G_PARAM_STATIC_STRINGS)));
+      g_param_spec_boxed(
+          "stats", "Statistics", "Counts of frames and windows, latencies in nanoseconds, tokens/s",
+          GST_TYPE_STRUCTURE, static_cast<GParamFlags>(G_PARAM_READABLE | G_PARAM_STATIC_STRINGS)));
 }
 
 }  // namespace

@@ -127,8 +127,8 @@ void Sampler::describe_now() {
   {
     const Lock lock(last_mutex_);
     if (last_) {
-      newest = Candidate{BufferPtr(gst_buffer_ref(last_->buffer.get())), last_->look,
-                         last_->moment, last_->picture};
+      newest = Candidate{BufferPtr(gst_buffer_ref(last_->buffer.get())), last_->look, last_->moment,
+                         last_->picture};
     }
   }
   if (!newest || !shared_.dispatcher.ready()) {
@@ -215,10 +215,9 @@ GstFlowReturn Sampler::submit(const Step& step) {
   job.window.serial = step.serial;
   job.window.times = times(step.start_ns, step.end_ns);
   open_.chosen.clear();
-  const Offer offer =
-      shared_.live
-          ? shared_.dispatcher.offer_live(std::move(job))
-          : shared_.dispatcher.offer_recorded(std::move(job), shared_.streaming().max_pending);
+  const Offer offer = shared_.live ? shared_.dispatcher.offer_live(std::move(job))
+                                   : shared_.dispatcher.offer_recorded(
+                                         std::move(job), shared_.streaming().max_pending);
   return flow_of(offer);
 }
 

@@ -19,8 +19,8 @@ struct Moment {
   uint64_t pts = 0;             ///< buffer time, clipped to the segment
   uint64_t duration = kNoTime;  ///< buffer time
   uint64_t running_time = kNoTime;
-  FrameTime time;               ///< stream time
-  int64_t arrival_us = 0;       ///< monotonic_us()
+  FrameTime time;          ///< stream time
+  int64_t arrival_us = 0;  ///< monotonic_us()
   std::optional<int64_t> utc_us;
 };
 

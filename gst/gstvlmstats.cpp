@@ -60,8 +60,8 @@ StructurePtr Stats::snapshot(const Counts& counts) const {
       "described", G_TYPE_UINT64, described_, "passed-over", G_TYPE_UINT64, counts.passed_over,
       "failed", G_TYPE_UINT64, failed_, "waiting", G_TYPE_UINT64, counts.waiting, "latency-mean",
       G_TYPE_UINT64, static_cast<uint64_t>(mean), "latency-p95", G_TYPE_UINT64,
-      percentile(latencies_ns_), "latency-max", G_TYPE_UINT64, latency_max_ns_,
-      "tokens-per-second", G_TYPE_DOUBLE, rate, nullptr));
+      percentile(latencies_ns_), "latency-max", G_TYPE_UINT64, latency_max_ns_, "tokens-per-second",
+      G_TYPE_DOUBLE, rate, nullptr));
 }
 
 }  // namespace gstvlm

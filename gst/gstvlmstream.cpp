@@ -39,6 +39,7 @@ void Stream::start() {
   sampler_.set_segment(segment_);
   next_pts_ = kNoTime;
   mode_known_ = false;
+  stream_.reset();
   text_stream_.reset();
   text_segment_.reset();
   shared_.newest_pts = kNoTime;
@@ -70,8 +71,7 @@ GstFlowReturn Stream::chain(BufferPtr buffer) {
   return pass(std::move(buffer), moment);
 }
 
-GstFlowReturn Stream::look_at(GstBuffer* buffer, const std::optional<Moment>& moment,
-                              bool active) {
+GstFlowReturn Stream::look_at(GstBuffer* buffer, const std::optional<Moment>& moment, bool active) {
   if (!active) {
     return sampler_.interrupt();
   }
@@ -192,8 +192,8 @@ std::optional<Moment> Stream::place(GstBuffer* buffer) {
 GstFlowReturn Stream::ensure_mode() {
   if (!mode_known_) {
     const Settings::Streaming streaming = shared_.streaming();
-    const bool live = streaming.mode == Mode::kLive ||
-                      (streaming.mode == Mode::kAuto && upstream_is_live());
+    const bool live =
+        streaming.mode == Mode::kLive || (streaming.mode == Mode::kAuto && upstream_is_live());
     shared_.live = live;
     shared_.text_on_arrival = streaming.text_timing == TextTiming::kArrival ||
                               (streaming.text_timing == TextTiming::kAuto && live);
@@ -263,6 +263,7 @@ bool Stream::event(EventPtr event) {
     case GST_EVENT_STREAM_START:
       sampler_.finish();
       mode_known_ = false;
+      stream_ = ref_event(event.get());
       text_stream_ = ref_event(event.get());
       look_.orientation = GST_VIDEO_ORIENTATION_IDENTITY;
       sampler_.set_look(look_);
@@ -296,6 +297,7 @@ bool Stream::flush_stop(EventPtr event) {
   gst_segment_init(&segment_, GST_FORMAT_TIME);
   sampler_.set_segment(segment_);
   next_pts_ = kNoTime;
+  text_stream_ = stream_ == nullptr ? EventPtr() : ref_event(stream_.get());
   text_segment_.reset();
   shared_.newest_pts = kNoTime;
   shared_.latest.clear();

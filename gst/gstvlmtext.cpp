@@ -26,6 +26,16 @@ EventPtr tag_event() {
   return EventPtr(gst_event_new_tag(tags));
 }
 
+// Whether the stream's start has gone out on the pad. A flush may have dropped it on its way.
+bool has_started(GstPad* pad, const std::string& id) {
+  const EventPtr sent(gst_pad_get_sticky_event(pad, GST_EVENT_STREAM_START, 0));
+  const gchar* sent_id = nullptr;
+  if (sent != nullptr) {
+    gst_event_parse_stream_start(sent.get(), &sent_id);
+  }
+  return sent_id != nullptr && id == sent_id;
+}
+
 }  // namespace
 
 GstPad* TextOutput::attach(GstPadTemplate* templ, GstPadQueryFunction query,
@@ -45,8 +55,7 @@ GstPad* TextOutput::attach(GstPadTemplate* templ, GstPadQueryFunction query,
     pad_.reset(GST_PAD_CAST(gst_object_ref_sink(pad)));
     queue_.clear();
   }
-  if (GST_STATE(element_) > GST_STATE_READY ||
-      GST_STATE_TARGET(element_) > GST_STATE_READY) {
+  if (GST_STATE(element_) > GST_STATE_READY || GST_STATE_TARGET(element_) > GST_STATE_READY) {
     gst_pad_set_active(pad, TRUE);
   }
   gst_element_add_pad(element_, pad);
@@ -79,11 +88,15 @@ void TextOutput::put_stream(GstEvent* upstream_start) {
     gst_event_set_group_id(event.get(), group);
   }
   gst_event_set_seqnum(event.get(), gst_event_get_seqnum(upstream_start));
+  const PadPtr held = pad();
+  const bool known = held != nullptr && has_started(held.get(), id);
   const Lock lock(mutex_);
   stream_start_ = std::move(event);
   segment_.reset();
   position_ = kNoTime;
-  put_opening();
+  if (!known) {
+    put_opening();
+  }
 }
 
 void TextOutput::put_segment(EventPtr segment) {

@@ -24,7 +24,8 @@ class TextOutput {
   /// Deactivates and removes the pad.
   void detach(GstPad* pad);
 
-  /// The stream whose texts follow: of upstream's stream-start event, with a sparse flag.
+  /// The stream whose texts follow: of upstream's stream-start event, with a sparse flag. It goes
+  /// out once; to be repeated after a flush, which may have dropped it.
   void put_stream(GstEvent* upstream_start);
   void put_segment(EventPtr segment);
   /// Any other event; those that end a stream stay behind all texts.

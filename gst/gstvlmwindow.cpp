@@ -37,8 +37,8 @@ Steps WindowPicker::frame(const FrameTime& time) {
   }
   const bool contiguous = have_last_ && follows(time);
   if (!open_ || !inside(time)) {
-    const bool ahead = have_last_ && !time.backwards && !last_.backwards &&
-                       time.start_ns >= last_.start_ns;
+    const bool ahead =
+        have_last_ && !time.backwards && !last_.backwards && time.start_ns >= last_.start_ns;
     if (open_) {
       leave(contiguous ? kUnknown : last_end(), contiguous, steps);
     }
@@ -118,9 +118,8 @@ bool WindowPicker::needs_last() const {
   if (!window_.submitted) {
     return true;
   }
-  return !last_.backwards &&
-         (last_.duration_ns == kUnknown ||
-          last_end() > plus(window_.nominal_end, sampling_offset(rule_, 0)));
+  return !last_.backwards && (last_.duration_ns == kUnknown ||
+                              last_end() > plus(window_.nominal_end, sampling_offset(rule_, 0)));
 }
 
 void WindowPicker::every_frame(const FrameTime& time, Steps& steps) {
@@ -156,8 +155,7 @@ void WindowPicker::open(const FrameTime& time, bool contiguous, Steps& steps) {
   const uint64_t nominal_start = time.start_ns / rule_.interval_ns * rule_.interval_ns;
   if (!time.backwards) {
     const bool held = contiguous || (have_last_ && !last_.backwards &&
-                                     time.start_ns >= last_.start_ns &&
-                                     last_end() > nominal_start);
+                                     time.start_ns >= last_.start_ns && last_end() > nominal_start);
     const uint64_t covered = covered_until_ <= time.start_ns ? covered_until_ : 0;
     open_forward(nominal_start, std::max(held ? nominal_start : time.start_ns, covered), steps);
     return;
@@ -251,8 +249,8 @@ bool WindowPicker::fill_shown(uint64_t shown_until, uint64_t before, Steps& step
 
 // How many sampling points not yet filled lie at or before `time`.
 unsigned WindowPicker::reached(uint64_t time) const {
-  const uint64_t into = window_.backwards ? minus(window_.nominal_end, time)
-                                          : minus(time, window_.nominal_start);
+  const uint64_t into =
+      window_.backwards ? minus(window_.nominal_end, time) : minus(time, window_.nominal_start);
   unsigned count = window_.filled;
   while (count < window_.rule.frames && sampling_offset(window_.rule, count) <= into) {
     ++count;

@@ -113,7 +113,7 @@ class WindowPicker {
   uint64_t next_serial_ = 0;
   FrameTime last_;
   bool have_last_ = false;
-  uint64_t spacing_ = 0;       ///< between the last two frames
+  uint64_t spacing_ = 0;        ///< between the last two frames
   uint64_t covered_until_ = 0;  ///< forward: end of the newest closed window
 };
 

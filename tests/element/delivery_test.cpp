@@ -32,9 +32,8 @@ TEST(Delivery, message_carries_the_whole_structure) {
   guint tokens = 0;
   gdouble logprob = 0;
   gboolean partial = TRUE;
-  EXPECT_TRUE(gst_structure_get(structure, "tokens", G_TYPE_UINT, &tokens, "logprob",
-                                G_TYPE_DOUBLE, &logprob, "partial", G_TYPE_BOOLEAN, &partial,
-                                nullptr));
+  EXPECT_TRUE(gst_structure_get(structure, "tokens", G_TYPE_UINT, &tokens, "logprob", G_TYPE_DOUBLE,
+                                &logprob, "partial", G_TYPE_BOOLEAN, &partial, nullptr));
   EXPECT_EQ(tokens, 4u);
   EXPECT_DOUBLE_EQ(logprob, -0.5);
   EXPECT_FALSE(partial);
@@ -201,7 +200,8 @@ TEST(Delivery, describe_now_does_not_wait_for_the_window) {
   g_signal_emit_by_name(rig.element, "describe-now");
   // Without the model being loaded yet, the next frame is taken.
   ASSERT_NE(rig.messages->next(GST_MESSAGE_PROGRESS), nullptr);
-  ASSERT_TRUE(eventually([&] { return rig.messages->next(GST_MESSAGE_HAVE_CONTEXT, 0) != nullptr; }));
+  ASSERT_TRUE(
+      eventually([&] { return rig.messages->next(GST_MESSAGE_HAVE_CONTEXT, 0) != nullptr; }));
   ASSERT_EQ(rig.push(GST_SECOND), GST_FLOW_OK);
   const MessagePtr message = rig.messages->next_description();
   EXPECT_GE(times_of(description(message.get()), "frame-pts").at(0), 960 * GST_MSECOND);

@@ -55,6 +55,10 @@ FakeCounts counts() {
   return control<decltype(fake_counts)>("fake_counts")();
 }
 
+int opened(const char* model) {
+  return control<decltype(fake_opened)>("fake_opened")(model);
+}
+
 void close_gate() {
   control<decltype(fake_close_gate)>("fake_close_gate")();
 }
@@ -159,8 +163,8 @@ namespace {
 
 GstElement* parse(const std::string& line) {
   GError* error = nullptr;
-  GstElement* element = gst_parse_launch_full(line.c_str(), nullptr, GST_PARSE_FLAG_FATAL_ERRORS,
-                                              &error);
+  GstElement* element =
+      gst_parse_launch_full(line.c_str(), nullptr, GST_PARSE_FLAG_FATAL_ERRORS, &error);
   if (element == nullptr) {
     ADD_FAILURE() << line << ": " << error->message;
     g_error_free(error);
@@ -194,8 +198,8 @@ GstStateChangeReturn Pipeline::set_state(GstState state) {
 std::vector<MessagePtr> Pipeline::run() {
   std::vector<MessagePtr> found;
   EXPECT_TRUE(play());
-  const auto types = static_cast<GstMessageType>(GST_MESSAGE_EOS | GST_MESSAGE_ERROR |
-                                                 GST_MESSAGE_ELEMENT);
+  const auto types =
+      static_cast<GstMessageType>(GST_MESSAGE_EOS | GST_MESSAGE_ERROR | GST_MESSAGE_ELEMENT);
   while (true) {
     MessagePtr message = messages.next(types);
     if (message == nullptr) {

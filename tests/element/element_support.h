@@ -39,6 +39,7 @@ bool eventually(const std::function<bool()>& condition);
 
 /// The controls of the fake engine that the plugin has opened.
 FakeCounts counts();
+int opened(const char* model);
 void close_gate();
 void open_gate(int count = -1);
 

@@ -37,17 +37,16 @@ TEST_P(RefusedAtReady, names_cause_and_domain) {
 
 INSTANTIATE_TEST_SUITE_P(
     Causes, RefusedAtReady,
-    ::testing::Values(
-        Case{"no_such_model", "model=/nowhere/at/all", gst_resource_error_quark,
-             GST_RESOURCE_ERROR_NOT_FOUND, "/nowhere/at/all"},
-        Case{"broken_model", "model=fake:fail-check", gst_resource_error_quark,
-             GST_RESOURCE_ERROR_READ, "broken"},
-        Case{"empty_prompt", "prompt=\"\"", gst_library_error_quark, GST_LIBRARY_ERROR_SETTINGS,
-             "prompt"},
-        Case{"option_out_of_range", "top-p=0", gst_library_error_quark,
-             GST_LIBRARY_ERROR_SETTINGS, "top-p"},
-        Case{"several_frames_of_no_interval", "interval=0 frames=2", gst_library_error_quark,
-             GST_LIBRARY_ERROR_SETTINGS, "interval"}),
+    ::testing::Values(Case{"no_such_model", "model=/nowhere/at/all", gst_resource_error_quark,
+                           GST_RESOURCE_ERROR_NOT_FOUND, "/nowhere/at/all"},
+                      Case{"broken_model", "model=fake:fail-check", gst_resource_error_quark,
+                           GST_RESOURCE_ERROR_READ, "broken"},
+                      Case{"empty_prompt", "prompt=\"\"", gst_library_error_quark,
+                           GST_LIBRARY_ERROR_SETTINGS, "prompt"},
+                      Case{"option_out_of_range", "top-p=0", gst_library_error_quark,
+                           GST_LIBRARY_ERROR_SETTINGS, "top-p"},
+                      Case{"several_frames_of_no_interval", "interval=0 frames=2",
+                           gst_library_error_quark, GST_LIBRARY_ERROR_SETTINGS, "interval"}),
     [](const ::testing::TestParamInfo<Case>& one) { return one.param.name; });
 
 TEST(Error, missing_engine_library_is_named_and_the_plugin_still_loads) {
@@ -62,8 +61,7 @@ TEST(Error, missing_engine_library_is_named_and_the_plugin_still_loads) {
         const std::string text = pipeline.messages.next_error(&domain, &code);
         const bool named = text.find("/nowhere/libvlm.so.0") != std::string::npos &&
                            text.find("VLM_ENGINE_LIBRARY") != std::string::npos;
-        std::_Exit(refused && named && domain == GST_LIBRARY_ERROR &&
-                           code == GST_LIBRARY_ERROR_INIT
+        std::_Exit(refused && named && domain == GST_LIBRARY_ERROR && code == GST_LIBRARY_ERROR_INIT
                        ? 0
                        : 1);
       },
@@ -130,8 +128,9 @@ TEST(Error, failed_window_can_be_skipped) {
 
 TEST(Error, lost_device_and_memory_are_never_skipped) {
   for (const char* kind : {"device", "memory"}) {
-    Rig rig(std::string("mode=recorded interval=1000000000 on-error=skip model=fake:fail-every=1,") +
-            "error=" + kind);
+    Rig rig(
+        std::string("mode=recorded interval=1000000000 on-error=skip model=fake:fail-every=1,") +
+        "error=" + kind);
     rig.begin();
     EXPECT_EQ(rig.push_range(0, 20 * GST_SECOND), GST_FLOW_ERROR);
     GQuark domain = 0;
@@ -142,7 +141,8 @@ TEST(Error, lost_device_and_memory_are_never_skipped) {
 }
 
 TEST(Error, failed_window_does_not_hold_exact_video) {
-  Rig rig("mode=recorded interval=1000000000 meta-policy=exact on-error=skip model=fake:fail-every=2");
+  Rig rig(
+      "mode=recorded interval=1000000000 meta-policy=exact on-error=skip model=fake:fail-every=2");
   rig.begin();
   ASSERT_EQ(rig.push_range(0, 4 * GST_SECOND), GST_FLOW_OK);
   ASSERT_TRUE(rig.eos());

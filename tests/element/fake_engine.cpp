@@ -162,7 +162,8 @@ class FakeEngine : public vlm::Engine {
     }
     const int every = number(settings_, "fail-every", 0);
     if (every > 0 && ++answered_ % every == 0) {
-      item.callbacks.done(vlm::Error{kind_of(settings_["error"]), "The fake engine failed.", "fake"});
+      item.callbacks.done(
+          vlm::Error{kind_of(settings_["error"]), "The fake engine failed.", "fake"});
       return;
     }
     if (settings_.count("words") > 0 && item.callbacks.partial) {
@@ -273,6 +274,12 @@ extern "C" FAKE_EXPORT void fake_open_gate(int count) {
 extern "C" FAKE_EXPORT FakeCounts fake_counts() {
   const std::lock_guard lock(mutex);
   return counts;
+}
+
+extern "C" FAKE_EXPORT int fake_opened(const char* model) {
+  const std::lock_guard lock(mutex);
+  return static_cast<int>(std::count_if(
+      known.begin(), known.end(), [model](const Known& one) { return one.spec.model == model; }));
 }
 
 extern "C" FAKE_EXPORT const vlm::EngineApi* vlm_engine_api(uint32_t abi) {

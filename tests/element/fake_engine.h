@@ -18,3 +18,6 @@ struct FakeCounts {
   int cancelled;
 };
 extern "C" FakeCounts fake_counts();
+
+/// Engines opened for this checkpoint.
+extern "C" int fake_opened(const char* model);

@@ -63,13 +63,21 @@ class Colour : public ::testing::TestWithParam<Coding> {};
 
 TEST_P(Colour, follows_matrix_and_range) {
   const Coding& coding = GetParam();
-  const Look look = look_of("video/x-raw,format=I420,width=32,height=16,framerate=1/1,colorimetry=" +
-                            std::string(coding.colorimetry));
+  const Look look =
+      look_of("video/x-raw,format=I420,width=32,height=16,framerate=1/1,colorimetry=" +
+              std::string(coding.colorimetry));
   FrameConverter converter(look);
   double worst = 0;
-  for (const std::array<int, 3>& yuv : std::initializer_list<std::array<int, 3>>{
-           {16, 128, 128}, {235, 128, 128}, {126, 128, 128}, {81, 90, 240}, {145, 54, 34},
-           {41, 240, 110}, {170, 166, 16}, {106, 202, 222}, {60, 120, 140}, {200, 110, 150}}) {
+  for (const std::array<int, 3>& yuv : std::initializer_list<std::array<int, 3>>{{16, 128, 128},
+                                                                                 {235, 128, 128},
+                                                                                 {126, 128, 128},
+                                                                                 {81, 90, 240},
+                                                                                 {145, 54, 34},
+                                                                                 {41, 240, 110},
+                                                                                 {170, 166, 16},
+                                                                                 {106, 202, 222},
+                                                                                 {60, 120, 140},
+                                                                                 {200, 110, 150}}) {
     const BufferPtr buffer = i420(look, yuv);
     const vlm::Result<vlm::Frame> frame = converter.convert(buffer.get());
     ASSERT_TRUE(frame.ok());
@@ -89,11 +97,140 @@ std::ostream& operator<<(std::ostream& out, const Coding& coding) {
   return out << coding.colorimetry;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Standards, Colour,
-    ::testing::Values(Coding{"bt601", 0.299, 0.114, false}, Coding{"bt709", 0.2126, 0.0722, false},
-                      Coding{"bt2020", 0.2627, 0.0593, false},
-                      Coding{"1:4:5:1", 0.299, 0.114, true}, Coding{"1:3:5:1", 0.2126, 0.0722, true}));
+INSTANTIATE_TEST_SUITE_P(Standards, Colour,
+                         ::testing::Values(Coding{"bt601", 0.299, 0.114, false},
+                                           Coding{"bt709", 0.2126, 0.0722, false},
+                                           Coding{"bt2020", 0.2627, 0.0593, false},
+                                           Coding{"1:4:5:1", 0.299, 0.114, true},
+                                           Coding{"1:3:5:1", 0.2126, 0.0722, true}));
+
+/// A grey picture whose bytes count up, so that every pixel is known.
+BufferPtr ramp(const Look& look) {
+  BufferPtr buffer(gst_buffer_new_allocate(nullptr, look.info.size, nullptr));
+  GstVideoFrame frame;
+  EXPECT_TRUE(gst_video_frame_map(&frame, &look.info, buffer.get(), GST_MAP_WRITE));
+  const int width = GST_VIDEO_FRAME_WIDTH(&frame);
+  for (int y = 0; y < GST_VIDEO_FRAME_HEIGHT(&frame); ++y) {
+    for (int x = 0; x < width * 3; ++x) {
+      static_cast<uint8_t*>(
+          GST_VIDEO_FRAME_PLANE_DATA(&frame, 0))[y * GST_VIDEO_FRAME_PLANE_STRIDE(&frame, 0) + x] =
+          static_cast<uint8_t>(y * width * 3 + x);
+    }
+  }
+  gst_video_frame_unmap(&frame);
+  return buffer;
+}
+
+TEST(Frame, rgb_is_taken_byte_for_byte) {
+  // 5 pixels: the rows of the buffer are padded, those of the frame are not.
+  const Look look = look_of("video/x-raw,format=RGB,width=5,height=3,framerate=1/1");
+  const BufferPtr buffer = ramp(look);
+  const vlm::Result<vlm::Frame> frame = FrameConverter(look).convert(buffer.get());
+  ASSERT_TRUE(frame.ok());
+  ASSERT_EQ(frame->rgb.size(), 45u);
+  for (size_t i = 0; i < frame->rgb.size(); ++i) {
+    EXPECT_EQ(frame->rgb[i], i);
+  }
+}
+
+TEST(Frame, crop_meta_is_honoured) {
+  const Look look = look_of("video/x-raw,format=RGB,width=6,height=4,framerate=1/1");
+  const BufferPtr buffer = ramp(look);
+  GstVideoCropMeta* crop = gst_buffer_add_video_crop_meta(buffer.get());
+  crop->x = 2;
+  crop->y = 1;
+  crop->width = 3;
+  crop->height = 100;
+  FrameConverter converter(look);
+  vlm::Result<vlm::Frame> frame = converter.convert(buffer.get());
+  ASSERT_TRUE(frame.ok());
+  EXPECT_EQ(frame->width, 3);
+  EXPECT_EQ(frame->height, 3);
+  EXPECT_EQ(frame->rgb[0], 6 * 3 + 2 * 3);
+  crop->width = 0;
+  frame = converter.convert(buffer.get());
+  EXPECT_EQ(frame->width, 6);
+}
+
+TEST(Frame, pixels_are_made_square) {
+  for (const auto& [par, width] :
+       {std::pair{"2/1", 32}, std::pair{"1/2", 8}, std::pair{"1/1", 16}, std::pair{"1/1000", 1}}) {
+    const Look look = look_of(
+        std::string("video/x-raw,format=I420,width=16,height=8,framerate=1/1,pixel-aspect-ratio=") +
+        par);
+    const BufferPtr buffer = i420(look, {126, 128, 128});
+    const vlm::Result<vlm::Frame> frame = FrameConverter(look).convert(buffer.get());
+    ASSERT_TRUE(frame.ok());
+    EXPECT_EQ(frame->width, width) << par;
+    EXPECT_EQ(frame->height, 8);
+  }
+}
+
+TEST(Frame, field_in_a_buffer_is_a_picture) {
+  const Look look = look_of(
+      "video/x-raw(format:Interlaced),format=I420,width=16,height=8,framerate=1/1,"
+      "interlace-mode=alternate");
+  ASSERT_EQ(GST_VIDEO_INFO_INTERLACE_MODE(&look.info), GST_VIDEO_INTERLACE_MODE_ALTERNATE);
+  const BufferPtr buffer(gst_buffer_new_allocate(nullptr, look.info.size, nullptr));
+  gst_buffer_memset(buffer.get(), 0, 128, look.info.size);
+  const vlm::Result<vlm::Frame> frame = FrameConverter(look).convert(buffer.get());
+  ASSERT_TRUE(frame.ok());
+  EXPECT_EQ(frame->height, 4);
+  EXPECT_EQ(frame->width, 8);
+}
+
+TEST(Frame, small_or_empty_buffer_is_named) {
+  const Look look = look_of("video/x-raw,format=RGB,width=16,height=8,framerate=1/1");
+  FrameConverter converter(look);
+  const BufferPtr empty(gst_buffer_new());
+  const BufferPtr small(gst_buffer_new_allocate(nullptr, 100, nullptr));
+  for (GstBuffer* buffer : {empty.get(), small.get()}) {
+    const vlm::Result<vlm::Frame> frame = converter.convert(buffer);
+    ASSERT_FALSE(frame.ok());
+    EXPECT_EQ(frame.error().kind, vlm::ErrorKind::kInvalidArgument);
+    EXPECT_NE(frame.error().message.find("384"), std::string::npos) << frame.error().message;
+  }
+}
+
+TEST(Frame, size_of_the_picture_is_that_of_its_metadata) {
+  const Look look = look_of("video/x-raw,format=RGB,width=16,height=8,framerate=1/1");
+  const BufferPtr buffer(gst_buffer_new_allocate(nullptr, 16 * 3 * 10, nullptr));
+  gst_buffer_memset(buffer.get(), 0, 7, 480);
+  gsize offset[GST_VIDEO_MAX_PLANES] = {0};
+  gint stride[GST_VIDEO_MAX_PLANES] = {60};
+  gst_buffer_add_video_meta_full(buffer.get(), GST_VIDEO_FRAME_FLAG_NONE, GST_VIDEO_FORMAT_RGB, 16,
+                                 8, 1, offset, stride);
+  const vlm::Result<vlm::Frame> frame = FrameConverter(look).convert(buffer.get());
+  ASSERT_TRUE(frame.ok());
+  EXPECT_EQ(frame->rgb, std::vector<uint8_t>(384, 7));
+}
+
+// 2 × 3 pixels, each of three equal bytes:  0 1
+//                                           2 3
+//                                           4 5
+TEST(Frame, orientations_are_those_of_the_tags) {
+  vlm::Frame frame{2, 3, {}};
+  for (uint8_t pixel = 0; pixel < 6; ++pixel) {
+    frame.rgb.insert(frame.rgb.end(), 3, pixel);
+  }
+  const std::pair<GstVideoOrientationMethod, std::array<int, 6>> cases[] = {
+      {GST_VIDEO_ORIENTATION_IDENTITY, {0, 1, 2, 3, 4, 5}},
+      {GST_VIDEO_ORIENTATION_90R, {4, 2, 0, 5, 3, 1}},
+      {GST_VIDEO_ORIENTATION_180, {5, 4, 3, 2, 1, 0}},
+      {GST_VIDEO_ORIENTATION_90L, {1, 3, 5, 0, 2, 4}},
+      {GST_VIDEO_ORIENTATION_HORIZ, {1, 0, 3, 2, 5, 4}},
+      {GST_VIDEO_ORIENTATION_VERT, {4, 5, 2, 3, 0, 1}},
+      {GST_VIDEO_ORIENTATION_UL_LR, {0, 2, 4, 1, 3, 5}},
+      {GST_VIDEO_ORIENTATION_UR_LL, {5, 3, 1, 4, 2, 0}},
+  };
+  for (const auto& [method, expected] : cases) {
+    const vlm::Frame result = turned(frame, method);
+    EXPECT_EQ(result.width * result.height, 6);
+    for (size_t i = 0; i < 6; ++i) {
+      EXPECT_EQ(result.rgb[i * 3], expected[i]) << "method " << method << " pixel " << i;
+    }
+  }
+}
 
 }  // namespace
 }  // namespace gstvlm

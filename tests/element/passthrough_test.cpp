@@ -67,10 +67,14 @@ TEST(Passthrough, downstream_events_pass_in_order) {
   GstEvent* stop = gst_event_new_eos();
   const guint32 seqnum = gst_event_get_seqnum(stop);
   rig.push_event(stop);
-  const GstEventType expected[] = {GST_EVENT_STREAM_START,      GST_EVENT_CAPS,
-                                   GST_EVENT_SEGMENT,           GST_EVENT_CUSTOM_DOWNSTREAM,
-                                   GST_EVENT_CUSTOM_DOWNSTREAM_OOB, GST_EVENT_GAP,
-                                   GST_EVENT_TAG,               GST_EVENT_EOS};
+  const GstEventType expected[] = {GST_EVENT_STREAM_START,
+                                   GST_EVENT_CAPS,
+                                   GST_EVENT_SEGMENT,
+                                   GST_EVENT_CUSTOM_DOWNSTREAM,
+                                   GST_EVENT_CUSTOM_DOWNSTREAM_OOB,
+                                   GST_EVENT_GAP,
+                                   GST_EVENT_TAG,
+                                   GST_EVENT_EOS};
   const std::vector<EventPtr> events = events_of(rig.video);
   ASSERT_EQ(events.size(), std::size(expected));
   for (size_t i = 0; i < events.size(); ++i) {

@@ -49,14 +49,15 @@ class TextPipeline : public ::testing::Test {
   }
   /// Texts of the subtitle track of a file.
   std::vector<std::string> track(const char* name, const char* demuxer) const {
-    Pipeline pipeline("filesrc location=" + file(name) + " ! " + demuxer +
-                      " name=m m.subtitle_0 ! queue ! appsink name=texts sync=false wait-on-eos=false "
-                      "m.video_0 ! " + kUnlimited + "! fakesink sync=false");
+    Pipeline pipeline(
+        "filesrc location=" + file(name) + " ! " + demuxer +
+        " name=m m.subtitle_0 ! queue ! appsink name=texts sync=false wait-on-eos=false "
+        "m.video_0 ! " +
+        kUnlimited + "! fakesink sync=false");
     const ElementPtr sink = pipeline["texts"];
     EXPECT_TRUE(pipeline.play());
     std::vector<std::string> texts;
-    while (GstSample* sample =
-               gst_app_sink_try_pull_sample(GST_APP_SINK(sink.get()), kPatience)) {
+    while (GstSample* sample = gst_app_sink_try_pull_sample(GST_APP_SINK(sink.get()), kPatience)) {
       GstMapInfo map;
       gst_buffer_map(gst_sample_get_buffer(sample), &map, GST_MAP_READ);
       texts.emplace_back(reinterpret_cast<const char*>(map.data), map.size);
@@ -78,8 +79,8 @@ int occurrences(const std::string& text, const std::string& word) {
 }
 
 TEST_F(TextPipeline, webvtt) {
-  Pipeline pipeline(std::string(kRecording) + "! fakesink d.text ! webvttenc ! filesink location=" +
-                    file("a.vtt"));
+  Pipeline pipeline(std::string(kRecording) +
+                    "! fakesink d.text ! webvttenc ! filesink location=" + file("a.vtt"));
   EXPECT_EQ(pipeline.run().size(), 5u);
   const std::string text = read("a.vtt");
   EXPECT_EQ(text.substr(0, 6), "WEBVTT");
@@ -88,8 +89,8 @@ TEST_F(TextPipeline, webvtt) {
 }
 
 TEST_F(TextPipeline, srt) {
-  Pipeline pipeline(std::string(kRecording) + "! fakesink d.text ! srtenc ! filesink location=" +
-                    file("a.srt"));
+  Pipeline pipeline(std::string(kRecording) +
+                    "! fakesink d.text ! srtenc ! filesink location=" + file("a.srt"));
   EXPECT_EQ(pipeline.run().size(), 5u);
   EXPECT_EQ(occurrences(read("a.srt"), " --> "), 5);
 }
@@ -97,8 +98,7 @@ TEST_F(TextPipeline, srt) {
 TEST_F(TextPipeline, matroska) {
   {
     Pipeline pipeline(std::string(kRecording) + "! videoconvert ! jpegenc ! " + kUnlimited +
-                      "! matroskamux name=m ! filesink location=" + file("a.mkv") +
-                      " d.text ! m.");
+                      "! matroskamux name=m ! filesink location=" + file("a.mkv") + " d.text ! m.");
     EXPECT_EQ(pipeline.run().size(), 5u);
   }
   EXPECT_EQ(track("a.mkv", "matroskademux").size(), 5u);
@@ -189,8 +189,8 @@ TEST_P(RawFormat, colours_are_right) {
   const GstVideoFormat format = gst_video_format_from_string(GetParam().c_str());
   const GstVideoFormatInfo* info = gst_video_format_get_info(format);
   const bool grey = GST_VIDEO_FORMAT_INFO_IS_GRAY(info);
-  for (const char* extra : {"", ",colorimetry=bt709", ",colorimetry=bt601",
-                            ",colorimetry=1:4:0:0", ",colorimetry=bt2020"}) {
+  for (const char* extra : {"", ",colorimetry=bt709", ",colorimetry=bt601", ",colorimetry=1:4:0:0",
+                            ",colorimetry=bt2020"}) {
     if (*extra != '\0' && !GST_VIDEO_FORMAT_INFO_IS_YUV(info)) {
       continue;
     }
@@ -198,7 +198,8 @@ TEST_P(RawFormat, colours_are_right) {
       SCOPED_TRACE(std::string(extra) + " " + colour.argb);
       // 48 lines suit every format's subsampling and tiling.
       Pipeline pipeline("videotestsrc num-buffers=1 pattern=solid-color foreground-color=" +
-                        std::string(colour.argb) + " ! video/x-raw,format=BGRA,width=96,height=48 "
+                        std::string(colour.argb) +
+                        " ! video/x-raw,format=BGRA,width=96,height=48 "
                         "! videoconvert dither=none ! video/x-raw,format=" +
                         GetParam() + extra + " ! vlmdescribe prompt=p ! fakesink");
       const std::vector<MessagePtr> found = pipeline.run();

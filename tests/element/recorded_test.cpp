@@ -20,12 +20,11 @@ class RecordedMix : public ::testing::TestWithParam<Mix> {};
 // Every window of the stream is described once, in order, the last partial one too.
 TEST_P(RecordedMix, describes_every_window) {
   const Mix mix = GetParam();
-  Pipeline pipeline(
-      "videotestsrc num-buffers=" + std::to_string(mix.buffers) +
-      " ! video/x-raw,width=32,height=16,framerate=" + std::to_string(mix.rate_n) + "/" +
-      std::to_string(mix.rate_d) + " ! vlmdescribe interval=" +
-      std::to_string(mix.interval_ms * GST_MSECOND) + " frames=" + std::to_string(mix.frames) +
-      " ! fakesink");
+  Pipeline pipeline("videotestsrc num-buffers=" + std::to_string(mix.buffers) +
+                    " ! video/x-raw,width=32,height=16,framerate=" + std::to_string(mix.rate_n) +
+                    "/" + std::to_string(mix.rate_d) +
+                    " ! vlmdescribe interval=" + std::to_string(mix.interval_ms * GST_MSECOND) +
+                    " frames=" + std::to_string(mix.frames) + " ! fakesink");
   const std::vector<MessagePtr> found = pipeline.run();
   const guint64 interval = mix.interval_ms * GST_MSECOND;
   guint64 expected = 0;
@@ -61,13 +60,13 @@ TEST_P(RecordedMix, describes_every_window) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Rates, RecordedMix,
-    ::testing::Values(Mix{1, 25, 1, 2000, 1}, Mix{50, 25, 1, 2000, 1}, Mix{51, 25, 1, 2000, 1},
-                      Mix{49, 25, 1, 2000, 4}, Mix{130, 30, 1, 1000, 1},
-                      Mix{90, 30000, 1001, 1000, 3}, Mix{60, 60, 1, 100, 2},
-                      Mix{10, 1, 1, 400, 1}, Mix{7, 1, 3, 2000, 2}, Mix{40, 25, 1, 40, 1},
-                      Mix{40, 25, 1, 33, 1}));
+INSTANTIATE_TEST_SUITE_P(Rates, RecordedMix,
+                         ::testing::Values(Mix{1, 25, 1, 2000, 1}, Mix{50, 25, 1, 2000, 1},
+                                           Mix{51, 25, 1, 2000, 1}, Mix{49, 25, 1, 2000, 4},
+                                           Mix{130, 30, 1, 1000, 1}, Mix{90, 30000, 1001, 1000, 3},
+                                           Mix{60, 60, 1, 100, 2}, Mix{10, 1, 1, 400, 1},
+                                           Mix{7, 1, 3, 2000, 2}, Mix{40, 25, 1, 40, 1},
+                                           Mix{40, 25, 1, 33, 1}));
 
 TEST(Recorded, every_frame_is_described_without_interval) {
   Pipeline pipeline(
@@ -200,11 +199,11 @@ TEST(Recorded, caps_may_change_inside_a_window) {
   ASSERT_TRUE(rig.push_event(gst_event_new_caps(grey)));
   gst_caps_unref(grey);
   for (int i = 10; i < 25; ++i) {
-    ASSERT_EQ(gst_harness_push(
-                  rig.video, solid_frame(24 * 16, static_cast<guint64>(i) * 40 * GST_MSECOND,
-                                         40 * GST_MSECOND)
-                                 .release()),
-              GST_FLOW_OK);
+    ASSERT_EQ(
+        gst_harness_push(rig.video, solid_frame(24 * 16, static_cast<guint64>(i) * 40 * GST_MSECOND,
+                                                40 * GST_MSECOND)
+                                        .release()),
+        GST_FLOW_OK);
   }
   ASSERT_TRUE(rig.eos());
   const MessagePtr message = rig.messages->next_description();
@@ -246,7 +245,8 @@ TEST(Recorded, exact_keeps_events_in_their_place) {
   Rig rig("mode=recorded interval=1000000000 meta-policy=exact");
   rig.begin();
   ASSERT_EQ(rig.push_range(0, 200 * GST_MSECOND), GST_FLOW_OK);
-  rig.push_event(gst_event_new_custom(GST_EVENT_CUSTOM_DOWNSTREAM, gst_structure_new_empty("mark")));
+  rig.push_event(
+      gst_event_new_custom(GST_EVENT_CUSTOM_DOWNSTREAM, gst_structure_new_empty("mark")));
   EXPECT_EQ(gst_harness_buffers_received(rig.video), 0u);
   for (const EventPtr& event : events_of(rig.video)) {
     EXPECT_NE(GST_EVENT_TYPE(event.get()), GST_EVENT_CUSTOM_DOWNSTREAM);

@@ -200,8 +200,7 @@ TEST(Window, frame_of_unknown_duration_lasts_until_the_next) {
   runner.frame(0, kUnknown);
   runner.frame(5500, kUnknown);
   runner.finish();
-  EXPECT_EQ(runner.windows,
-            (Windows{{0, 2000, {0}}, {2000, 4000, {0}}, {4000, 6000, {5500}}}));
+  EXPECT_EQ(runner.windows, (Windows{{0, 2000, {0}}, {2000, 4000, {0}}, {4000, 6000, {5500}}}));
 }
 
 TEST(Window, hour_long_frame_comes_in_portions) {
@@ -291,10 +290,10 @@ TEST(Window, change_of_rule_waits_for_the_next_window) {
     runner.frame(t);
   }
   runner.finish();
-  EXPECT_EQ(runner.windows, (Windows{{0, 1000, {520}},
-                                     {1000, 1200, {1000}},
-                                     {1200, 1600, {1400}},
-                                     {1600, 2000, {1800}}}));
+  EXPECT_EQ(
+      runner.windows,
+      (Windows{
+          {0, 1000, {520}}, {1000, 1200, {1000}}, {1200, 1600, {1400}}, {1600, 2000, {1800}}}));
 }
 
 TEST(Window, interrupt_forgets_what_was_not_submitted) {

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "gstvlmdispatch.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <map>
+#include <thread>
+
+#define GST_CAT_DEFAULT gst_vlm_debug
+GST_DEBUG_CATEGORY(gst_vlm_debug);
+
+namespace gstvlm {
+namespace {
+
+/// An engine that answers when the test says so.
+class Manual : public vlm::Engine {
+ public:
+  const vlm::ModelInfo& info() const override { return info_; }
+  vlm::Result<vlm::RequestId> submit(vlm::Request request, vlm::Callbacks callbacks) override {
+    if (refuse) {
+      return vlm::Error{vlm::ErrorKind::kInvalidArgument, "refused", ""};
+    }
+    const Lock lock(mutex);
+    sequences.push_back(request.sequence);
+    waiting[++last] = std::move(callbacks);
+    return last;
+  }
+  void cancel(vlm::RequestId id) override {
+    const Lock lock(mutex);
+    cancelled.push_back(id);
+  }
+  void answer(vlm::RequestId id, const std::string& text) {
+    vlm::Callbacks callbacks;
+    {
+      const Lock lock(mutex);
+      callbacks = std::move(waiting.at(id));
+      waiting.erase(id);
+    }
+    vlm::Description description;
+    description.text = text;
+    callbacks.done(std::move(description));
+  }
+
+  Mutex mutex;
+  std::atomic<bool> refuse = false;
+  std::map<vlm::RequestId, vlm::Callbacks> waiting;
+  std::vector<uint64_t> sequences;
+  std::vector<vlm::RequestId> cancelled;
+  vlm::RequestId last = 0;
+
+ private:
+  vlm::ModelInfo info_;
+};
+
+class Dispatch : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    engine = std::make_shared<Manual>();
+    dispatcher.reset();
+    dispatcher.start();
+    dispatcher.set_engine(engine);
+  }
+  Job job(uint64_t serial) {
+    Job one;
+    one.window.serial = serial;
+    one.partial = true;
+    return one;
+  }
+  Offer recorded(uint64_t serial) {
+    const Offer offer = dispatcher.offer_recorded(job(serial), 8);
+    dispatcher.close_window(serial, {serial, 1, serial, serial});
+    return offer;
+  }
+  Outcome next() { return dispatcher.next(Clock::now() + std::chrono::milliseconds(20)); }
+  std::string next_text() {
+    const Outcome outcome = next();
+    return outcome.kind == Outcome::Kind::kResult && outcome.result ? outcome.result->text : "-";
+  }
+
+  std::shared_ptr<Manual> engine;
+  Dispatcher dispatcher;
+};
+
+TEST_F(Dispatch, results_come_in_the_order_of_the_windows) {
+  recorded(0);
+  recorded(1);
+  recorded(2);
+  engine->answer(3, "c");
+  engine->answer(1, "a");
+  EXPECT_EQ(next_text(), "a");
+  EXPECT_EQ(next_text(), "-");
+  engine->answer(2, "b");
+  EXPECT_EQ(next_text(), "b");
+  EXPECT_EQ(next_text(), "c");
+  EXPECT_EQ(engine->sequences, (std::vector<uint64_t>{0, 1, 2}));
+}
+
+TEST_F(Dispatch, result_waits_for_the_end_of_its_window) {
+  ASSERT_EQ(dispatcher.offer_recorded(job(0), 8), Offer::kAccepted);
+  engine->answer(1, "a");
+  EXPECT_EQ(next_text(), "-");
+  dispatcher.close_window(0, {7, 8, 9, 10});
+  const Outcome outcome = next();
+  EXPECT_EQ(outcome.window.times.duration, 8u);
+}
+
+TEST_F(Dispatch, events_keep_their_place) {
+  recorded(0);
+  dispatcher.put_event(EventPtr(gst_event_new_eos()));
+  recorded(1);
+  engine->answer(2, "b");
+  EXPECT_EQ(next().kind, Outcome::Kind::kTick);
+  engine->answer(1, "a");
+  EXPECT_EQ(next_text(), "a");
+  EXPECT_EQ(next().kind, Outcome::Kind::kEvent);
+  EXPECT_EQ(next_text(), "b");
+}
+
+TEST_F(Dispatch, live_keeps_one_and_the_newest) {
+  for (uint64_t serial = 0; serial < 5; ++serial) {
+    EXPECT_EQ(dispatcher.offer_live(job(serial)), Offer::kAccepted);
+  }
+  EXPECT_EQ(engine->last, 1u);
+  EXPECT_EQ(dispatcher.counts().waiting, 2u);
+  EXPECT_EQ(dispatcher.counts().passed_over, 3u);
+  engine->answer(1, "first");
+  EXPECT_EQ(next_text(), "first");
+  EXPECT_EQ(engine->last, 2u);
+  engine->answer(2, "newest");
+  const Outcome outcome = next();
+  EXPECT_EQ(outcome.window.serial, 4u);
+  EXPECT_EQ(outcome.window.index, 4u);
+}
+
+TEST_F(Dispatch, extras_do_not_wait_their_turn) {
+  recorded(0);
+  Job extra = job(0);
+  extra.window.extra = true;
+  ASSERT_EQ(dispatcher.offer_extra(std::move(extra)), Offer::kAccepted);
+  engine->answer(2, "extra");
+  EXPECT_EQ(next_text(), "extra");
+  engine->answer(1, "window");
+  EXPECT_EQ(next_text(), "window");
+  EXPECT_EQ(dispatcher.counts().windows, 1u);
+}
+
+TEST_F(Dispatch, refusal_is_a_result_in_its_place) {
+  engine->refuse = true;
+  EXPECT_EQ(recorded(0), Offer::kAccepted);
+  const Outcome outcome = next();
+  ASSERT_EQ(outcome.kind, Outcome::Kind::kResult);
+  EXPECT_EQ(outcome.result.error().message, "refused");
+}
+
+TEST_F(Dispatch, flush_cancels_and_late_answers_are_dropped) {
+  recorded(0);
+  recorded(1);
+  dispatcher.flush();
+  EXPECT_EQ(engine->cancelled, (std::vector<vlm::RequestId>{1, 2}));
+  EXPECT_EQ(recorded(2), Offer::kFlushing);
+  dispatcher.resume();
+  engine->answer(1, "late");
+  EXPECT_EQ(next().kind, Outcome::Kind::kTick);
+  EXPECT_EQ(recorded(3), Offer::kAccepted);
+  EXPECT_EQ(dispatcher.counts().windows, 3u);
+  EXPECT_EQ(dispatcher.counts().passed_over, 2u);
+}
+
+TEST_F(Dispatch, partial_texts_come_once_and_only_the_newest) {
+  recorded(0);
+  engine->waiting[1].partial("a");
+  engine->waiting[1].partial("ab");
+  const Outcome outcome = next();
+  EXPECT_EQ(outcome.kind, Outcome::Kind::kPartial);
+  EXPECT_EQ(outcome.text, "ab");
+  EXPECT_EQ(next().kind, Outcome::Kind::kTick);
+}
+
+TEST_F(Dispatch, drain_waits_for_what_is_being_delivered) {
+  recorded(0);
+  engine->answer(1, "a");
+  EXPECT_EQ(next_text(), "a");
+  EXPECT_EQ(dispatcher.drain(Clock::now() + std::chrono::milliseconds(5)), Offer::kPassedOver);
+  EXPECT_EQ(next().kind, Outcome::Kind::kTick);
+  EXPECT_EQ(dispatcher.drain(Clock::now() + std::chrono::seconds(5)), Offer::kAccepted);
+}
+
+TEST_F(Dispatch, waiting_for_room_or_the_engine_ends_with_stop) {
+  dispatcher.set_engine(nullptr);
+  for (const bool for_engine : {true, false}) {
+    dispatcher.start();
+    std::atomic<int> offer = -1;
+    std::thread waiter([&] {
+      offer = static_cast<int>(for_engine ? dispatcher.wait_engine()
+                                          : dispatcher.offer_recorded(job(0), 1));
+    });
+    dispatcher.stop();
+    waiter.join();
+    EXPECT_EQ(offer, static_cast<int>(Offer::kFlushing));
+  }
+}
+
+TEST_F(Dispatch, failure_refuses_and_cancels) {
+  recorded(0);
+  dispatcher.fail();
+  EXPECT_EQ(engine->cancelled.size(), 1u);
+  EXPECT_EQ(recorded(1), Offer::kFailed);
+  EXPECT_EQ(dispatcher.drain(std::nullopt), Offer::kFailed);
+}
+
+TEST_F(Dispatch, engine_is_let_go) {
+  recorded(0);
+  const std::weak_ptr<Manual> weak = engine;
+  Manual* raw = engine.get();
+  engine.reset();
+  dispatcher.stop();
+  raw->answer(1, "late");
+  dispatcher.set_engine(nullptr);
+  EXPECT_TRUE(weak.expired());
+}
+
+}  // namespace
+}  // namespace gstvlm

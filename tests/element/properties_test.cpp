@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "element_support.h"
+
+namespace element_test {
+namespace {
+
+/// A property as applications rely on it: type and default as text.
+const std::map<std::string, std::pair<std::string, std::string>> kContract = {
+    {"model", {"gchararray", "NULL"}},
+    {"vision-tower", {"gchararray", "NULL"}},
+    {"model-base", {"gchararray", "NULL"}},
+    {"device", {"gchararray", "auto"}},
+    {"dtype", {"GstVlmDType", "auto"}},
+    {"quantization", {"GstVlmQuantization", "none"}},
+    {"active", {"gboolean", "true"}},
+    {"prompt", {"gchararray", "\"Describe\\ the\\ scene.\""}},
+    {"prompt-format", {"gchararray", "auto"}},
+    {"system-prompt", {"gchararray", "NULL"}},
+    {"image-aspect-ratio", {"GstVlmAspectRatio", "auto"}},
+    {"interval", {"guint64", "2000000000"}},
+    {"frames", {"guint", "1"}},
+    {"mode", {"GstVlmMode", "auto"}},
+    {"max-pending", {"guint", "4"}},
+    {"text-timing", {"GstVlmTextTiming", "auto"}},
+    {"latency", {"guint64", "0"}},
+    {"meta-policy", {"GstVlmMetaPolicy", "latest"}},
+    {"max-held-bytes", {"guint64", "536870912"}},
+    {"partial", {"gboolean", "false"}},
+    {"details", {"gboolean", "false"}},
+    {"max-new-tokens", {"guint", "128"}},
+    {"min-new-tokens", {"guint", "0"}},
+    {"temperature", {"gdouble", "0"}},
+    {"top-k", {"guint", "0"}},
+    {"top-p", {"gdouble", "1"}},
+    {"min-p", {"gdouble", "0"}},
+    {"repetition-penalty", {"gdouble", "1"}},
+    {"no-repeat-ngram-size", {"guint", "0"}},
+    {"num-beams", {"guint", "1"}},
+    {"length-penalty", {"gdouble", "1"}},
+    {"early-stopping", {"GstVlmEarlyStopping", "false"}},
+    {"seed", {"guint64", "18446744073709551615"}},
+    {"stop", {"GstValueArray", "<  >"}},
+    {"on-error", {"GstVlmOnError", "fail"}},
+    {"eos-timeout", {"guint64", "5000000000"}},
+    {"trace", {"gchararray", "NULL"}},
+    {"stats-interval", {"guint64", "0"}},
+    {"last-description", {"gchararray", "\"\""}},
+    {"stats", {"GstStructure", ""}},
+};
+
+ElementPtr element() {
+  return ElementPtr(
+      GST_ELEMENT(gst_object_ref_sink(gst_element_factory_make("vlmdescribe", nullptr))));
+}
+
+std::string value_of(GstElement* element, GParamSpec* spec) {
+  GValue value = G_VALUE_INIT;
+  g_value_init(&value, spec->value_type);
+  g_object_get_property(G_OBJECT(element), spec->name, &value);
+  gchar* text = gst_value_serialize(&value);
+  const std::string result = text == nullptr ? "NULL" : text;
+  g_free(text);
+  g_value_unset(&value);
+  return result;
+}
+
+TEST(Properties, all_are_there_with_their_defaults) {
+  const ElementPtr describe = element();
+  for (const auto& [name, expected] : kContract) {
+    GParamSpec* spec =
+        g_object_class_find_property(G_OBJECT_GET_CLASS(describe.get()), name.c_str());
+    ASSERT_NE(spec, nullptr) << name;
+    EXPECT_EQ(g_type_name(spec->value_type), expected.first) << name;
+    if (name != "stats") {
+      EXPECT_EQ(value_of(describe.get(), spec), expected.second) << name;
+    }
+  }
+}
+
+TEST(Properties, each_says_what_it_means_and_when_it_may_change) {
+  const ElementPtr describe = element();
+  guint count = 0;
+  GParamSpec** specs = g_object_class_list_properties(G_OBJECT_GET_CLASS(describe.get()), &count);
+  size_t own = 0;
+  for (guint i = 0; i < count; ++i) {
+    if (specs[i]->owner_type != G_OBJECT_TYPE(describe.get())) {
+      continue;
+    }
+    ++own;
+    EXPECT_TRUE(kContract.count(specs[i]->name)) << specs[i]->name << " is in no contract";
+    EXPECT_GT(std::string(g_param_spec_get_blurb(specs[i])).size(), 10u) << specs[i]->name;
+    if ((specs[i]->flags & G_PARAM_WRITABLE) != 0) {
+      EXPECT_NE(specs[i]->flags & (GST_PARAM_MUTABLE_READY | GST_PARAM_MUTABLE_PLAYING), 0)
+          << specs[i]->name;
+    }
+  }
+  g_free(specs);
+  EXPECT_EQ(own, kContract.size());
+}
+
+TEST(Properties, what_is_set_is_read_back) {
+  const ElementPtr describe = element();
+  const std::map<std::string, std::string> values = {
+      {"model", "/some/where"},
+      {"vision-tower", "/t"},
+      {"model-base", "/b"},
+      {"device", "cuda:1"},
+      {"dtype", "bfloat16"},
+      {"quantization", "int4"},
+      {"active", "false"},
+      {"prompt", "Why"},
+      {"prompt-format", "raw"},
+      {"system-prompt", "s"},
+      {"image-aspect-ratio", "pad"},
+      {"interval", "5"},
+      {"frames", "7"},
+      {"mode", "live"},
+      {"max-pending", "9"},
+      {"text-timing", "arrival"},
+      {"latency", "11"},
+      {"meta-policy", "exact"},
+      {"max-held-bytes", "12"},
+      {"partial", "true"},
+      {"details", "true"},
+      {"max-new-tokens", "13"},
+      {"min-new-tokens", "14"},
+      {"temperature", "0.5"},
+      {"top-k", "15"},
+      {"top-p", "0.25"},
+      {"min-p", "0.125"},
+      {"repetition-penalty", "1.5"},
+      {"no-repeat-ngram-size", "3"},
+      {"num-beams", "4"},
+      {"length-penalty", "-1"},
+      {"early-stopping", "never"},
+      {"seed", "18446744073709551614"},
+      {"stop", "< (string)a, (string)b >"},
+      {"on-error", "skip"},
+      {"eos-timeout", "16"},
+      {"trace", "/x"},
+      {"stats-interval", "17"},
+  };
+  EXPECT_EQ(values.size() + 2, kContract.size());
+  for (const auto& [name, value] : values) {
+    gst_util_set_object_arg(G_OBJECT(describe.get()), name.c_str(), value.c_str());
+  }
+  for (const auto& [name, value] : values) {
+    GParamSpec* spec =
+        g_object_class_find_property(G_OBJECT_GET_CLASS(describe.get()), name.c_str());
+    EXPECT_EQ(value_of(describe.get(), spec), value) << name;
+  }
+}
+
+TEST(Properties, plugin_and_pads_are_as_announced) {
+  const ElementPtr describe = element();
+  GstElementClass* klass = GST_ELEMENT_GET_CLASS(describe.get());
+  EXPECT_STREQ(gst_element_class_get_metadata(klass, GST_ELEMENT_METADATA_KLASS),
+               "Filter/Analyzer/Video");
+  GstPadTemplate* text = gst_element_class_get_pad_template(klass, "text");
+  ASSERT_NE(text, nullptr);
+  EXPECT_EQ(GST_PAD_TEMPLATE_PRESENCE(text), GST_PAD_REQUEST);
+  GstCaps* caps = gst_pad_template_get_caps(text);
+  gchar* written = gst_caps_to_string(caps);
+  EXPECT_STREQ(written, "text/x-raw, format=(string)utf8");
+  g_free(written);
+  gst_caps_unref(caps);
+  GstElementFactory* factory = gst_element_get_factory(describe.get());
+  EXPECT_STREQ(gst_plugin_feature_get_plugin_name(GST_PLUGIN_FEATURE(factory)), "vlm");
+}
+
+}  // namespace
+}  // namespace element_test
