@@ -126,34 +126,44 @@ class Workers {
     return *workers;
   }
 
-  void begin(std::stop_source stop) {
+  void start(std::stop_source stop, std::function<void()> work) {
+    std::list<Worker> ended;  // joined without the lock
     const Lock lock(mutex_);
-    ++running_;
-    stops_.push_back(std::move(stop));
-  }
-
-  void end(const std::stop_source& stop) {
-    const Lock lock(mutex_);
-    --running_;
-    stops_.remove(stop);
-    changed_.notify_all();
-  }
-
-  void finish() {
-    const Lock lock(mutex_);
-    for (std::stop_source& stop : stops_) {
-      stop.request_stop();
+    for (auto worker = workers_.begin(); worker != workers_.end();) {
+      const auto next = std::next(worker);
+      if (*worker->done) {
+        ended.splice(ended.end(), workers_, worker);
+      }
+      worker = next;
     }
-    while (running_ > 0) {
-      changed_.wait(mutex_);
+    const auto done = std::make_shared<std::atomic<bool>>(false);
+    workers_.push_back({std::move(stop), done, std::jthread([done, work = std::move(work)] {
+                          guarded(nullptr, work);
+                          *done = true;
+                        })});
+  }
+
+  // Joins: a thread that is still leaving must not meet the libraries' own exit handlers.
+  void finish() {
+    std::list<Worker> all;
+    {
+      const Lock lock(mutex_);
+      all.swap(workers_);
+    }
+    for (Worker& worker : all) {
+      worker.stop.request_stop();
     }
   }
 
  private:
+  struct Worker {
+    std::stop_source stop;
+    std::shared_ptr<std::atomic<bool>> done;
+    std::jthread thread;
+  };
+
   Mutex mutex_;
-  CondVar changed_;
-  int running_ GSTVLM_GUARDED_BY(mutex_) = 0;
-  std::list<std::stop_source> stops_ GSTVLM_GUARDED_BY(mutex_);
+  std::list<Worker> workers_ GSTVLM_GUARDED_BY(mutex_);
 };
 
 void post_progress(GstElement* element, GstProgressType type, const std::string& text,
@@ -213,16 +223,7 @@ void Loader::start(const vlm::EngineApi* api, vlm::ModelSpec spec, GstElement* e
     const Lock lock(mutex_);
     task_ = task;
   }
-  Workers::get().begin(task->stop);
-  try {
-    std::thread([task] {
-      guarded(nullptr, [&task] { run(task); });
-      Workers::get().end(task->stop);
-    }).detach();
-  } catch (...) {
-    Workers::get().end(task->stop);
-    throw;
-  }
+  Workers::get().start(task->stop, [task] { run(task); });
 }
 
 void Loader::abandon() {

@@ -85,16 +85,16 @@ at::Tensor cached_attention_generic(const TextConfig& config, const at::Tensor& 
   // Entries beyond a row's length may hold anything; slot 0 is always readable.
   const at::Tensor slots =
       cached.slot_table.narrow(1, 0, longest).masked_fill(visible.logical_not(), 0).flatten();
+  // Slots that nobody wrote may hold NaN, which masking the scores alone would let through.
+  const at::Tensor hidden = visible.logical_not().view({rows, 1, longest, 1});
   const auto gather = [&](const at::Tensor& cache) {  // [rows, kv_heads, longest, head_dim]
     return at::index_select(cache, 0, slots)
         .view({rows, longest, config.kv_heads, config.head_dim})
-        .transpose(1, 2);
+        .transpose(1, 2)
+        .masked_fill(hidden, 0);
   };
-  // Stale slots may hold infinities; a masked score does not keep 0 · inf out of the sum.
-  const at::Tensor kept =
-      gather(values).masked_fill(visible.logical_not().view({rows, 1, longest, 1}), 0);
   const at::Tensor mixed = at::scaled_dot_product_attention(
-      q.unsqueeze(2), gather(keys), kept, visible.view({rows, 1, 1, longest}), 0.0, false,
+      q.unsqueeze(2), gather(keys), gather(values), visible.view({rows, 1, 1, longest}), 0.0, false,
       std::nullopt, config.heads != config.kv_heads);
   return mixed.reshape({rows, config.heads * config.head_dim});
 }

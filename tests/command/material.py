@@ -26,11 +26,11 @@ def made_clip(path, seconds=6, size=(160, 120), rate=10, codec="x264enc ! h264pa
     return pathlib.Path(path)
 
 
-def scene_clip(path, shown, seconds=2, rate=10, size=(640, 360)):
+def scene_clip(path, shown, seconds=2, rate=10, size=(640, 360), coder="x264enc bitrate=600"):
     """A clip that shows each scene for some seconds."""
     width, height = size
     line = (f"fdsrc fd=0 ! rawvideoparse format=rgb width={width} height={height} framerate={rate}/1 ! videoconvert ! "
-            f"video/x-raw,format=I420 ! x264enc bitrate=600 ! video/x-h264,profile=main ! h264parse ! mp4mux ! "
+            f"video/x-raw,format=I420 ! {coder} ! video/x-h264,profile=main ! h264parse ! mp4mux ! "
             f"filesink location={shlex.quote(str(path))}")
     frames = b"".join(scenes.render(scene, i / rate - seconds / 2, width, height).tobytes()
                       for scene in shown for i in range(seconds * rate))
