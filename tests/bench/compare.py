@@ -72,7 +72,7 @@ def reference_round(reference, picture, request, options):
     timing["first_s"], _ = generate(1)
     whole, made = generate(count)
     assert made == count
-    timing["tokens_per_s"] = pictures * (count - 1) / (whole - timing["first_s"])
+    timing["tokens_per_s"] = rate(pictures * (count - 1), whole, timing["first_s"])
     timing["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return timing
 
@@ -93,7 +93,7 @@ class EngineSide:
     def round(self, request):
         first, _ = self.generate(request["batch"], 1)
         whole, peak = self.generate(request["batch"], request["tokens"])
-        return {"first_s": first, "tokens_per_s": request["batch"] * (request["tokens"] - 1) / (whole - first),
+        return {"first_s": first, "tokens_per_s": rate(request["batch"] * (request["tokens"] - 1), whole, first),
                 "peak_mib": peak / 1024}
 
     def generate(self, batch, tokens):
@@ -114,6 +114,15 @@ def start_reference(options):
                "--device", options.device, "--threads", str(options.threads)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     return process, json.loads(process.stdout.readline())["load_s"]
+
+
+def rate(tokens, whole_s, first_s):
+    """Tokens a second after the first; 0 where so few were made that noise covers the difference."""
+    return tokens / (whole_s - first_s) if whole_s > first_s else 0.0
+
+
+def ratio(one, other):
+    return f"{one / other:.2f}" if other > 0 and one > 0 else "–"
 
 
 def ask(process, request):
@@ -190,7 +199,7 @@ def table(report):
             f"{theirs['first_s']:.3f} ({theirs['first_s_median']:.3f}) | {theirs['first_s'] / ours['first_s']:.2f} |",
             f"| batch {batch}: tokens a second | {ours['tokens_per_s']:.1f} ({ours['tokens_per_s_median']:.1f}) | "
             f"{theirs['tokens_per_s']:.1f} ({theirs['tokens_per_s_median']:.1f}) | "
-            f"{ours['tokens_per_s'] / theirs['tokens_per_s']:.2f} |",
+            f"{ratio(ours['tokens_per_s'], theirs['tokens_per_s'])} |",
             f"| batch {batch}: peak memory so far, MiB | {ours['peak_mib']:.0f} | {theirs['peak_mib']:.0f} | "
             f"{theirs['peak_mib'] / ours['peak_mib']:.2f} |"]
     return "\n".join(lines) + "\n"

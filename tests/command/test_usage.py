@@ -139,8 +139,12 @@ def test_broken_models_are_3_with_file_and_cause(command, picture, video, tmp_pa
         config["architectures"] = ["BlipForConditionalGeneration"]
         (model / "config.json").write_text(json.dumps(config))
 
+    def without_tokenizer(model):
+        for name in ("tokenizer.model", "tokenizer.json"):
+            (model / name).unlink()
+
     cases = [(truncate, ".safetensors"), (spoil_json, "config.json"), (other_architecture, "config.json"),
-             (lambda model: (model / "tokenizer.model").unlink(), "tokenizer.model"),
+             (without_tokenizer, "tokenizer.model"),
              (lambda model: (model / "config.json").unlink(), "config.json")]
     for number, (change, named) in enumerate(cases):
         folder = tmp_path / str(number)
