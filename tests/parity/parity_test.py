@@ -123,8 +123,11 @@ def expected_reason(reference, request, expected):
     if expected.ids[-1] in ends:
         return "stop"
     text = reference.tokenizer.decode(expected.ids)
-    if any(stop in text for stop in request.options.get("stop", [])):
-        return "stop_string"  # also where the length is reached with it
+    before = reference.tokenizer.decode(expected.ids[:-1])
+    # Also where the length is reached with it. What stood there before the last token did not stop the reference: it
+    # compares tokens, and the decoded text joins what a left-out token parts.
+    if any(stop in text and stop not in before for stop in request.options.get("stop", [])):
+        return "stop_string"
     return "length" if len(expected.ids) == request.options["max_new_tokens"] else "stop_string"
 
 
