@@ -4,7 +4,6 @@
 #include "gstvlmdescribe.h"
 #include "gstvlmdescription.h"
 
-GST_DEBUG_CATEGORY(gst_vlm_debug);
 
 static gboolean plugin_init(GstPlugin* plugin) {
   GST_DEBUG_CATEGORY_INIT(gst_vlm_debug, "vlm", 0, "video described by vision-language models");

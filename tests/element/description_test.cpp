@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #define GST_CAT_DEFAULT gst_vlm_debug
-GST_DEBUG_CATEGORY(gst_vlm_debug);
 
 namespace gstvlm {
 namespace {

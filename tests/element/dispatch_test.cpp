@@ -8,7 +8,6 @@
 #include <thread>
 
 #define GST_CAT_DEFAULT gst_vlm_debug
-GST_DEBUG_CATEGORY(gst_vlm_debug);
 
 namespace gstvlm {
 namespace {

@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <string>
 
-GST_DEBUG_CATEGORY(gst_vlm_debug);
 
 namespace gstvlm {
 namespace {
