@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "vlm/error.h"
@@ -60,12 +61,40 @@ struct TextConfig {
   RopeConfig rope;
 };
 
+/// Whose files a checkpoint follows, and so whose reference it is compared with: transformers'
+/// conversions, or the original project's own.
+enum class Layout { kHuggingFace, kOriginal };
+
+/// What becomes of the features of a picture's tiles (LLaVA llava_arch.py, mm_patch_merge_type).
+enum class PatchMerge {
+  kFlat,         ///< one tile after the other
+  kSpatial,      ///< the tiles' patches row by row over all of them
+  kSpatialUnpad  ///< the same, without the rows or columns that were only padding
+};
+
+/// LLaVA-1.6's tiles: a picture as a whole, and cut into tiles of the tower's size.
+struct AnyresConfig {
+  /// Sizes (height, width) in pixels that pictures are fitted into, in the order in which the
+  /// layout's reference tries them. Empty: the checkpoint knows no tiles.
+  std::vector<std::pair<int64_t, int64_t>> sizes;
+  PatchMerge merge = PatchMerge::kSpatialUnpad;
+  bool newline = true;  ///< a learnt vector ends each row of merged patches
+};
+
 /// Everything config.json says that inference needs.
 struct ModelConfig {
+  Layout layout = Layout::kHuggingFace;
   VisionConfig vision;
   TextConfig text;
   Activation projector_activation = Activation::kGelu;
   bool projector_bias = true;
+  int64_t projector_layers = 2;  ///< linear ones; 0: features go to the decoder as they are
+  /// What AspectRatio::kAuto means: kAuto what the preprocessor's configuration says, else itself.
+  AspectRatio aspect_ratio = AspectRatio::kAuto;
+  AnyresConfig anyres;
+  bool image_start_end = false;    ///< original layout: <im_start> and <im_end> around <image>
+  bool image_patch_token = false;  ///< original layout: the tokenizer gets <im_patch>
+  int64_t max_prompt_tokens = 0;   ///< original layout: later ones are cut off; 0: none are
   std::vector<int64_t> feature_layers = {
       -2};  ///< hidden states taken, concatenated on features; negative counts from the end
   bool keep_cls = false;  ///< feature select strategy `full`

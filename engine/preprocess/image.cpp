@@ -98,7 +98,7 @@ PixelTensor to_tensor(const Bitmap& picture, Size size, const PreprocessorConfig
   const Levels levels = make_levels(config);
   const int64_t top = crop_offset(picture.height, size.height);
   const int64_t left = crop_offset(picture.width, size.width);
-  PixelTensor pixels{1, kChannels, size.height, size.width, {}};
+  PixelTensor pixels{1, kChannels, size.height, size.width, {}, {}};
   pixels.values.reserve(static_cast<size_t>(kChannels * size.height * size.width));
   for (size_t channel = 0; channel < kChannels; ++channel) {
     for (int64_t y = top; y < top + size.height; ++y) {
@@ -166,7 +166,10 @@ Result<PixelTensor> preprocess_image(const Frame& frame, const PreprocessorConfi
   const Bitmap square = pad && frame.width != frame.height ? padded(whole, config) : Bitmap{};
   const BitmapView picture = square.rgb.empty() ? whole : BitmapView(square);
   const auto filter = static_cast<Resample>(config.resample);
-  return to_tensor(resample(picture, size.width, size.height, filter, window), out, config);
+  PixelTensor pixels =
+      to_tensor(resample(picture, size.width, size.height, filter, window), out, config);
+  pixels.pictures = {{frame.height, frame.width}};
+  return pixels;
 }
 
 }  // namespace vlm

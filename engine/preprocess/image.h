@@ -12,6 +12,17 @@
 
 namespace vlm {
 
+/// How one picture lies in the tower's inputs: as a whole first, then as rows × columns tiles,
+/// row by row. Without tiles rows and columns are 0.
+struct TileGrid {
+  int64_t height = 0;  ///< of the picture, pixels
+  int64_t width = 0;
+  int64_t rows = 0;
+  int64_t columns = 0;
+
+  int64_t images() const { return 1 + rows * columns; }
+};
+
 /// Pictures as the tower takes them: [images, channels, height, width], float32, row-major.
 struct PixelTensor {
   int64_t images = 0;
@@ -19,6 +30,7 @@ struct PixelTensor {
   int64_t height = 0;
   int64_t width = 0;
   std::vector<float> values;
+  std::vector<TileGrid> pictures;  ///< in the order of their images
 };
 
 /// Height and width of every picture that the configuration makes, or nothing where they depend on

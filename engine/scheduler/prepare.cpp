@@ -73,6 +73,7 @@ Status append_pixels(PixelTensor& pixels, PixelTensor more) {
   }
   pixels.images += more.images;
   pixels.values.insert(pixels.values.end(), more.values.begin(), more.values.end());
+  pixels.pictures.insert(pixels.pictures.end(), more.pictures.begin(), more.pictures.end());
   return ok_status();
 }
 

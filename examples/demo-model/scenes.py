@@ -154,6 +154,11 @@ def _cell(x, y):
     return row * 3 + column, distance
 
 
+def place_of(x, y):
+    """The place that a shape with its middle at (x, y) is said to be at."""
+    return PLACES[_cell(x, y)[0]]
+
+
 def _tint(rng, rgb, spread):
     light = rng.uniform(0.92, 1.06)
     return tuple(min(255, max(0, c * light + rng.uniform(-spread, spread))) for c in rgb)

@@ -7,8 +7,9 @@ command goes on from there, and gives the same weights as a run that was never s
 
 What makes it learn fast: descriptions in reading order, each place named first; each picture goes
 through the tower once and carries a description and several questions, masked from each other;
-heads on the tower's patches (dropped at the end) that say which shape stands there; Muon for the
-matrices, AdamW for the rest; a learning rate that is constant first and then falls to zero.
+heads on the tower's patches (dropped at the end) that say which shape stands there and at which
+place, without which nothing would make a patch's features tell where it is; Muon for the matrices,
+AdamW for the rest; a learning rate that is constant first and then falls to zero.
 """
 
 import argparse
@@ -31,7 +32,7 @@ HERE = pathlib.Path(__file__).parent
 # Share of each kind among the questions by phase; what is learned late comes more often.
 KIND_WEIGHTS = {
     "words": dict(background=1, count=1, exists=4, where=3, colour=3, shape=3, place=3),
-    "all": dict(background=0.5, count=3, exists=4, where=6, colour=3, shape=1.5, place=4),
+    "all": dict(background=0.5, count=2, exists=4, where=4, colour=5, shape=2, place=3),
 }
 WARM_UP = 50  # steps until the full learning rate
 ANSWER_WEIGHT = 2.0  # of an answer's token, a description's counts 1
@@ -92,7 +93,9 @@ class Batches:
         targets = patch_targets(row, self._labels[row])
         if truth.pattern or rng.random() < 0.5:
             return picture, targets, truth
-        targets = targets.reshape(3, data.GRID, data.GRID)[:, :, ::-1].reshape(3, -1)
+        targets = targets.reshape(-1, data.GRID, data.GRID)[:, :, ::-1].reshape(targets.shape)
+        placed = targets[PLACE] > 0
+        targets[PLACE, placed] = MIRRORED_PLACE[targets[PLACE, placed]]
         return picture[:, ::-1], targets, scenes.mirrored(truth)
 
     def _order(self, step, size):
@@ -112,7 +115,7 @@ class Batches:
         rng = random.Random(f"step {step}")
         n, length, start = self._size, self._text, len(self.prefix)
         pictures = np.empty((n, data.SIDE, data.SIDE, 3), np.uint8)
-        patches = np.zeros((n, 3, data.GRID**2), np.int64)
+        patches = np.zeros((n, len(HEAD_WORDS), data.GRID**2), np.int64)
         ids = np.full((n, length), checkpoint.PAD, np.int64)
         segment = np.full((n, length), -1, np.int64)
         position = np.zeros((n, length), np.int64)
@@ -145,16 +148,23 @@ class Batches:
                 yield pair
 
 
+# What the heads say of a patch: these words' numbers from 1, 0 for the background.
+HEAD_WORDS = (scenes.SHAPES, tuple(scenes.COLOURS), tuple(scenes.SIZES), scenes.PLACES)
+PLACE = HEAD_WORDS.index(scenes.PLACES)
+# A place's number in the picture with left and right exchanged.
+MIRRORED_PLACE = np.array([0, 3, 2, 1, 6, 5, 4, 9, 8, 7])
+
+
 def patch_targets(row, labels):
-    """For each patch the numbers of its shape, colour and size, 0 for background."""
-    result = np.full((3, len(labels)), -100, np.int64)
+    """For each patch the numbers of its shape's words, [heads, patches]."""
+    result = np.full((len(HEAD_WORDS), len(labels)), -100, np.int64)
     if data.is_pattern(row):
         return result
-    shapes = scenes.Scene(row).shapes
-    words = (scenes.SHAPES, tuple(scenes.COLOURS), tuple(scenes.SIZES))
-    table = np.zeros((3, 1 + len(shapes)), np.int64)
-    for k, s in enumerate(shapes, 1):
-        table[:, k] = [w.index(x) + 1 for w, x in zip(words, (s.shape, s.colour, s.size))]
+    scene = scenes.Scene(row)
+    table = np.zeros((len(HEAD_WORDS), 1 + len(scene.shapes)), np.int64)
+    for k, s in enumerate(scene.shapes, 1):
+        said = (s.shape, s.colour, s.size, scenes.place_of(s.x, s.y))
+        table[:, k] = [words.index(x) + 1 for words, x in zip(HEAD_WORDS, said)]
     return table[:, labels]
 
 
@@ -164,9 +174,9 @@ class Student(torch.nn.Module):
     def __init__(self, model, prefix):
         super().__init__()
         self.model = model
-        sizes = (len(scenes.SHAPES), len(scenes.COLOURS), len(scenes.SIZES))
         width = model.config.vision_config.hidden_size
-        self.heads = torch.nn.ModuleList(torch.nn.Linear(width, n + 1) for n in sizes)
+        heads = (torch.nn.Linear(width, len(words) + 1) for words in HEAD_WORDS)
+        self.heads = torch.nn.ModuleList(heads)
         self.register_buffer("prefix", torch.tensor(prefix), persistent=False)
         self.register_buffer("mean", torch.tensor(checkpoint.MEAN) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(checkpoint.STD) * 255, persistent=False)
