@@ -65,20 +65,23 @@ struct TextConfig {
 /// conversions, or the original project's own.
 enum class Layout { kHuggingFace, kOriginal };
 
-/// What becomes of the features of a picture's tiles (LLaVA llava_arch.py, mm_patch_merge_type).
+/// What becomes of a picture's features (LLaVA llava_arch.py, mm_patch_merge_type).
 enum class PatchMerge {
   kFlat,         ///< one tile after the other
-  kSpatial,      ///< the tiles' patches row by row over all of them
-  kSpatialUnpad  ///< the same, without the rows or columns that were only padding
+  kSpatial,      ///< the picture as a whole, then the tiles' patches row by row over all of them
+  kSpatialUnpad  ///< the same without the rows or columns that were only padding, and with a learnt
+                 ///< newline at the end of each row, or of a picture without tiles
 };
+
+/// Height and width in pixels of what pictures are fitted into.
+using TileSizes = std::vector<std::pair<int64_t, int64_t>>;
 
 /// LLaVA-1.6's tiles: a picture as a whole, and cut into tiles of the tower's size.
 struct AnyresConfig {
-  /// Sizes (height, width) in pixels that pictures are fitted into, in the order in which the
-  /// layout's reference tries them. Empty: the checkpoint knows no tiles.
-  std::vector<std::pair<int64_t, int64_t>> sizes;
-  PatchMerge merge = PatchMerge::kSpatialUnpad;
-  bool newline = true;  ///< a learnt vector ends each row of merged patches
+  /// Multiples of the tower's size, in the order in which the layout's reference tries them. Empty:
+  /// the checkpoint knows no tiles.
+  TileSizes sizes;
+  PatchMerge merge = PatchMerge::kFlat;
 };
 
 /// Everything config.json says that inference needs.
@@ -105,7 +108,7 @@ struct ModelConfig {
   std::vector<int64_t> eos_ids = {2};
   std::optional<int64_t> pad_id;
 
-  /// Tokens that one picture takes in the prompt.
+  /// Tokens that the tower makes of one image: a picture, or one of its tiles.
   int64_t image_tokens() const { return vision.patches() + (keep_cls ? 1 : 0); }
   /// Width of what the projector takes.
   int64_t feature_size() const {

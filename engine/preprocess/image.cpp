@@ -85,32 +85,56 @@ Levels make_levels(const PreprocessorConfig& config) {
   return levels;
 }
 
-// The part of a picture of size `from` that a centre crop to `to` keeps.
-Window kept_window(Size from, Size to) {
-  const int64_t left = std::max<int64_t>(0, crop_offset(from.width, to.width));
-  const int64_t top = std::max<int64_t>(0, crop_offset(from.height, to.height));
-  return {left, top, std::min(from.width, to.width), std::min(from.height, to.height)};
+// What becomes of a picture of some size: it is resized, and `window` of that ends in a picture of
+// size `out`.
+struct Target {
+  Size size;
+  Size out;
+  Window window;
+};
+
+Target target_of(Size from, const PreprocessorConfig& config) {
+  const Size size = resized(from, config);
+  const Size out = config.do_center_crop ? Size{config.crop_height, config.crop_width} : size;
+  const int64_t left = std::max<int64_t>(0, crop_offset(size.width, out.width));
+  const int64_t top = std::max<int64_t>(0, crop_offset(size.height, out.height));
+  return {
+      size, out, {left, top, std::min(size.width, out.width), std::min(size.height, out.height)}};
 }
 
-// [height, width, channel] bytes to [channel, height, width] numbers, in the middle of black where
-// the picture is smaller.
-PixelTensor to_tensor(const Bitmap& picture, Size size, const PreprocessorConfig& config) {
+// [height, width, channel] bytes to [channel, height, width] numbers at the end of `values`, in the
+// middle of black where the picture is smaller.
+void append_values(std::vector<float>& values, const Bitmap& picture, Size size,
+                   const PreprocessorConfig& config) {
   const Levels levels = make_levels(config);
   const int64_t top = crop_offset(picture.height, size.height);
   const int64_t left = crop_offset(picture.width, size.width);
-  PixelTensor pixels{1, kChannels, size.height, size.width, {}, {}};
-  pixels.values.reserve(static_cast<size_t>(kChannels * size.height * size.width));
   for (size_t channel = 0; channel < kChannels; ++channel) {
     for (int64_t y = top; y < top + size.height; ++y) {
       for (int64_t x = left; x < left + size.width; ++x) {
         const bool inside = y >= 0 && y < picture.height && x >= 0 && x < picture.width;
         const auto at = static_cast<size_t>((y * picture.width + x) * kChannels);
-        pixels.values.push_back(levels[channel][inside ? picture.rgb[at + channel] : 0]);
+        values.push_back(levels[channel][inside ? picture.rgb[at + channel] : 0]);
       }
     }
   }
-  return pixels;
 }
+
+// Between the passes a picture is as wide as the result and as high as the frame.
+Status check_memory(Size frame, const Window& window, int64_t from_height, Size size) {
+  if (static_cast<double>(window.width) *
+              static_cast<double>(std::max(window.height, from_height)) <=
+          kMostPixels &&
+      frame.width <= kMostPixels / frame.height) {
+    return ok_status();
+  }
+  return bad_frame("a frame of " + text(frame) +
+                   " pixels is too large or too extreme a shape for this checkpoint, which would "
+                   "make it " +
+                   text(size) + ": scale or crop it first");
+}
+
+}  // namespace
 
 Status check_frame(const Frame& frame) {
   if (frame.width < 1 || frame.height < 1) {
@@ -127,7 +151,10 @@ Status check_frame(const Frame& frame) {
   return ok_status();
 }
 
-}  // namespace
+Status check_resize(const Frame& frame, std::pair<int64_t, int64_t> size) {
+  return check_memory({frame.height, frame.width}, {0, 0, size.second, size.first}, frame.height,
+                      {size.first, size.second});
+}
 
 std::optional<std::pair<int64_t, int64_t>> output_size(const PreprocessorConfig& config) {
   if (config.do_center_crop) return std::pair{config.crop_height, config.crop_width};
@@ -137,37 +164,34 @@ std::optional<std::pair<int64_t, int64_t>> output_size(const PreprocessorConfig&
   return std::nullopt;
 }
 
+void append_image(PixelTensor& pixels, const BitmapView& picture,
+                  const PreprocessorConfig& config) {
+  const Target target = target_of({picture.height, picture.width}, config);
+  append_values(pixels.values,
+                resample(picture, target.size.width, target.size.height,
+                         static_cast<Resample>(config.resample), target.window),
+                target.out, config);
+  pixels.height = target.out.height;
+  pixels.width = target.out.width;
+  ++pixels.images;
+}
+
 Result<PixelTensor> preprocess_image(const Frame& frame, const PreprocessorConfig& config,
                                      AspectRatio aspect_ratio) {
-  if (aspect_ratio == AspectRatio::kAnyres) {
-    return Error{ErrorKind::kUnsupported,
-                 "image-aspect-ratio anyres is not supported for this checkpoint: use auto, crop "
-                 "or pad",
-                 {}};
-  }
   if (const Status status = check_frame(frame); !status) return status.error();
   const bool pad =
       aspect_ratio == AspectRatio::kPad || (aspect_ratio == AspectRatio::kAuto && config.do_pad);
   const int64_t longest = std::max(frame.width, frame.height);
   const Size from = pad ? Size{longest, longest} : Size{frame.height, frame.width};
-  const Size size = resized(from, config);
-  const Size out = config.do_center_crop ? Size{config.crop_height, config.crop_width} : size;
-  const Window window = kept_window(size, out);
-  if (static_cast<double>(window.width) *
-              static_cast<double>(std::max(window.height, from.height)) >
-          kMostPixels ||
-      from.width > kMostPixels / from.height) {
-    return bad_frame("a frame of " + text({frame.height, frame.width}) +
-                     " pixels is too large or too extreme a shape for this checkpoint, which would "
-                     "make it " +
-                     text(size) + ": scale or crop it first");
-  }
+  const Target target = target_of(from, config);
+  const Status fits =
+      check_memory({frame.height, frame.width}, target.window, from.height, target.size);
+  if (!fits) return fits.error();
   const BitmapView whole(frame.width, frame.height, frame.rgb.data());
   const Bitmap square = pad && frame.width != frame.height ? padded(whole, config) : Bitmap{};
-  const BitmapView picture = square.rgb.empty() ? whole : BitmapView(square);
-  const auto filter = static_cast<Resample>(config.resample);
-  PixelTensor pixels =
-      to_tensor(resample(picture, size.width, size.height, filter, window), out, config);
+  PixelTensor pixels;
+  pixels.values.reserve(static_cast<size_t>(kChannels * target.out.height * target.out.width));
+  append_image(pixels, square.rgb.empty() ? whole : BitmapView(square), config);
   pixels.pictures = {{frame.height, frame.width}};
   return pixels;
 }

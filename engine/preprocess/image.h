@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "loader/config.h"
+#include "preprocess/resample.h"
 #include "vlm/error.h"
 #include "vlm/types.h"
 
@@ -37,11 +38,22 @@ struct PixelTensor {
 /// the frame. Reentrant.
 std::optional<std::pair<int64_t, int64_t>> output_size(const PreprocessorConfig& config);
 
+/// Error kInvalidArgument: zero size, or bytes that don't agree with the size.
+Status check_frame(const Frame& frame);
+
+/// Error kInvalidArgument: resizing the frame to this height and width would take more memory than
+/// is sane.
+Status check_resize(const Frame& frame, std::pair<int64_t, int64_t> size);
+
+/// Resizes, crops, rescales and normalises one picture as the configuration says and appends it to
+/// the images of `pixels`, which are of the same size. Counts no picture: that's the caller's.
+void append_image(PixelTensor& pixels, const BitmapView& picture, const PreprocessorConfig& config);
+
 /// Pad, resize, crop, rescale and normalise one frame, bit-equal to the reference's PIL image
 /// processor. `aspect_ratio`: auto does what the configuration says, pad pads to a square of the
-/// mean colour first, crop never pads. Reentrant. Errors: a frame of zero size or whose bytes don't
-/// agree with its size, an aspect ratio whose result would be so large that memory runs out,
-/// anyres.
+/// mean colour first, crop never pads; anyres is preprocess_picture()'s. Reentrant. Errors: a frame
+/// of zero size or whose bytes don't agree with its size, an aspect ratio whose result would be so
+/// large that memory runs out.
 Result<PixelTensor> preprocess_image(const Frame& frame, const PreprocessorConfig& config,
                                      AspectRatio aspect_ratio);
 

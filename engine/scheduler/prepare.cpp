@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "preprocess/tiles.h"
+
 namespace vlm {
 namespace {
 
@@ -20,25 +22,34 @@ class CheckpointPreparer : public Preparer {
 
   Result<Prepared> prepare(Request& request) override {
     std::vector<Frame> frames = std::move(request.frames);
-    const int64_t per_picture = checkpoint_->config().image_tokens();
+    const ModelConfig& model = checkpoint_->config();
+    const Result<AspectRatio> aspect_ratio =
+        picture_aspect_ratio(model, request.options.image_aspect_ratio);
+    if (!aspect_ratio) {
+      return aspect_ratio.error();
+    }
+    Prepared prepared;
+    std::vector<int64_t> tokens;
+    for (const Frame& frame : frames) {
+      const TileGrid grid = picture_grid(model, *aspect_ratio, frame.height, frame.width);
+      tokens.push_back(picture_tokens(model, grid));
+      prepared.image_tokens += tokens.back();
+    }
     const Result<std::string> text =
         format_prompt(request.prompt, frames.size(), checkpoint_->chat_template());
     if (!text) {
       return text.error();
     }
     Result<PromptIds> ids =
-        tokenize_prompt(checkpoint_->tokenizer(), *text, checkpoint_->config().image_token_id,
-                        std::vector<int64_t>(frames.size(), per_picture));
+        tokenize_prompt(checkpoint_->tokenizer(), *text, model.image_token_id, tokens);
     if (!ids) {
       return ids.error();
     }
-    Prepared prepared;
     prepared.prompt = std::move(*ids);
-    prepared.image_tokens = static_cast<int64_t>(frames.size()) * per_picture;
     for (Frame& held : frames) {
       const Frame frame = std::move(held);
       Result<PixelTensor> picture =
-          preprocess_image(frame, checkpoint_->preprocessor(), request.options.image_aspect_ratio);
+          preprocess_picture(frame, model, checkpoint_->preprocessor(), *aspect_ratio);
       if (!picture) {
         return picture.error();
       }

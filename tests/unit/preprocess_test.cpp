@@ -149,15 +149,14 @@ TEST(preprocess, cropping_first_changes_no_pixel) {
 
 TEST(preprocess, wrong_frames_are_refused) {
   const PreprocessorConfig config;
-  const auto kind = [&](const Frame& frame, AspectRatio aspect = AspectRatio::kAuto) {
-    const auto pixels = preprocess_image(frame, config, aspect);
+  const auto kind = [&](const Frame& frame) {
+    const auto pixels = preprocess_image(frame, config, AspectRatio::kAuto);
     return pixels ? ErrorKind::kInternal : pixels.error().kind;
   };
   EXPECT_EQ(kind({0, 5, {}}), ErrorKind::kInvalidArgument);
   EXPECT_EQ(kind({5, -1, {}}), ErrorKind::kInvalidArgument);
   EXPECT_EQ(kind({2, 2, std::vector<uint8_t>(11)}), ErrorKind::kInvalidArgument);
   EXPECT_EQ(kind({INT32_MAX, INT32_MAX, std::vector<uint8_t>(3)}), ErrorKind::kInvalidArgument);
-  EXPECT_EQ(kind(plain_frame(2, 2, {1, 1, 1}), AspectRatio::kAnyres), ErrorKind::kUnsupported);
 }
 
 TEST(preprocess, an_extreme_shape_costs_only_what_is_kept) {
