@@ -119,16 +119,18 @@ void Delivery::described(const Outcome& outcome) {
 void Delivery::put_text(const Window& window, const GstStructure* structure, uint64_t latency_ns) {
   if (!shared_.text_on_arrival) {
     if (!window.extra) {
-      shared_.text.put_text(structure, window.times.pts, window.times.duration, true);
+      shared_.text.put_text(structure, window.times.stream_time, window.times.stream_duration,
+                            true);
     }
     return;
   }
-  const uint64_t newest = shared_.newest_pts;
+  const uint64_t newest = shared_.newest_time;
   const uint64_t interval = shared_.streaming().interval_ns;
   // Without an interval the next text comes about as soon as this one did.
-  const uint64_t duration =
-      interval != 0 ? window.times.duration : std::max(window.times.duration, latency_ns);
-  shared_.text.put_text(structure, newest == kNoTime ? window.times.pts : newest, duration, false);
+  const uint64_t shown = window.times.stream_duration;
+  const uint64_t duration = interval != 0 ? shown : std::max(shown, latency_ns);
+  shared_.text.put_text(structure, newest == kNoTime ? window.times.stream_time : newest, duration,
+                        false);
 }
 
 void Delivery::failed(const Outcome& outcome) {

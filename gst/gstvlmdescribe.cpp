@@ -19,6 +19,29 @@
  * Of a recording every window is described, and video waits where the model is slower. A live
  * source never waits: one window is described, one waits, and the newest wins.
  *
+ * ## Which frames are described
+ * Windows and sampling points are cut from stream time, so that neither the frame rate nor where
+ * timestamps begin matters: window k covers [k·interval, (k+1)·interval), clipped to the segment
+ * and to what was seen of the stream.
+ *
+ * * A frame that lasts is described in each window whose first sampling point it covers; where
+ *   nothing is shown (a hole of more than a frame, a GAP event, an empty buffer with the GAP flag)
+ *   there is no window. DISCONT alone changes nothing: timestamps say what is missing.
+ * * A buffer without PTS follows the one before it, the first one begins where the segment is
+ *   entered. Without stream time (segments not in TIME format) video passes undescribed.
+ * * A segment that maps times otherwise ends the window, so does a stream-start; a segment that
+ *   only repeats or prolongs the one before does not. Caps may change inside a window.
+ * * A rate changes only how fast windows come. With a negative rate they come from the end, and
+ *   sampling points count from a window's end. In trick modes a frame lasts until the next one.
+ * * A flush drops the open window and those on their way; they count as passed over.
+ *
+ * ## Times on the text pad
+ * Buffers of the text pad count in stream time, because that is what subtitle encoders write, and
+ * the pad's segment maps it to the running times of the video, so that muxers, overlays and sinks
+ * show text and frames together: start and time are the video segment's time, the rate is rate
+ * times applied rate, base stays. `pts`, `duration` and `frame-pts` in the structure are buffer
+ * times of the video, as on the buffers themselves.
+ *
  * The element is a plain GstElement rather than a GstBaseTransform: it never transforms, it holds
  * EOS and (meta-policy=exact) video until texts are there, it has a second source pad with a thread
  * of its own, and every query goes to the neighbour as it came.

@@ -21,6 +21,7 @@ struct Times {
   uint64_t pts = 0;  ///< time of buffers
   uint64_t duration = 0;
   uint64_t stream_time = 0;
+  uint64_t stream_duration = 0;
   uint64_t running_time = kNoTime;
 };
 

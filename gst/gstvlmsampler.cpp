@@ -12,6 +12,10 @@ bool same_look(const Look& a, const Look& b) {
   return gst_video_info_is_equal(&a.info, &b.info) && a.orientation == b.orientation;
 }
 
+uint64_t known_or_zero(uint64_t time) {
+  return time == kNoTime ? 0 : time;
+}
+
 // Elements take turns at a shared engine.
 uint64_t stream_id(GstElement* element) {
   return static_cast<uint64_t>(reinterpret_cast<uintptr_t>(element));
@@ -273,8 +277,12 @@ Offer Sampler::offer_extra(const Candidate& candidate) {
   std::vector<Candidate> chosen;
   chosen.push_back({nullptr, candidate.look, moment, candidate.picture});
   Job job = make_job(shared_.all_settings(), chosen, true);
-  job.window.times = {moment.pts, moment.duration == kNoTime ? 0 : moment.duration,
-                      moment.time.start_ns, moment.running_time};
+  Times& times = job.window.times;
+  times.pts = moment.pts;
+  times.duration = known_or_zero(moment.duration);
+  times.stream_time = moment.time.start_ns;
+  times.stream_duration = known_or_zero(moment.time.duration_ns);
+  times.running_time = moment.running_time;
   return shared_.dispatcher.offer_extra(std::move(job));
 }
 
@@ -301,6 +309,7 @@ Times Sampler::times(uint64_t start_ns, uint64_t end_ns) const {
   times.pts = std::min(first, second);
   times.duration = std::max(first, second) - times.pts;
   times.stream_time = start;
+  times.stream_duration = end - start;
   times.running_time = gst_segment_to_running_time(&segment_, GST_FORMAT_TIME, times.pts);
   return times;
 }

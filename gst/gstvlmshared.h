@@ -46,8 +46,8 @@ struct Shared {
   Latest latest;
   Stats stats;
 
-  /// Time of the newest video that has passed; kNoTime after a flush.
-  std::atomic<uint64_t> newest_pts = kNoTime;
+  /// Stream time of the newest video that has passed; kNoTime after a flush.
+  std::atomic<uint64_t> newest_time = kNoTime;
   /// Found out at the first buffer of each stream.
   std::atomic<bool> live = false;
   std::atomic<bool> text_on_arrival = false;

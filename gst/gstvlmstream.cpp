@@ -7,9 +7,14 @@
 #include <cmath>
 
 #include "gstvlmdescription.h"
+#include "gstvlmsegment.h"
 
 namespace gstvlm {
 namespace {
+
+constexpr unsigned kFramesLeftOut = GST_SEGMENT_FLAG_TRICKMODE |
+                                    GST_SEGMENT_FLAG_TRICKMODE_KEY_UNITS |
+                                    GST_SEGMENT_FLAG_TRICKMODE_FORWARD_PREDICTED;
 
 uint64_t distance(uint64_t a, uint64_t b) {
   return a > b ? a - b : b - a;
@@ -42,7 +47,7 @@ void Stream::start() {
   stream_.reset();
   text_stream_.reset();
   text_segment_.reset();
-  shared_.newest_pts = kNoTime;
+  shared_.newest_time = kNoTime;
   shared_.latest.clear();
   shared_.held.flush();
   shared_.held.resume();
@@ -65,8 +70,8 @@ GstFlowReturn Stream::chain(BufferPtr buffer) {
     return GST_FLOW_ERROR;
   }
   if (moment) {
-    shared_.newest_pts = moment->pts;
-    declare_silent(moment->pts, moment->duration == kNoTime ? 0 : moment->duration, active);
+    shared_.newest_time = moment->time.start_ns;
+    declare_silent(moment->time, active);
   }
   return pass(std::move(buffer), moment);
 }
@@ -151,20 +156,15 @@ GstFlowReturn Stream::release_held() {
   }
 }
 
-// Where a buffer without timestamp is, follows from the one before it.
 std::optional<Moment> Stream::place(GstBuffer* buffer) {
   if (segment_.format != GST_FORMAT_TIME) {
     return std::nullopt;
-  }
-  uint64_t pts = GST_BUFFER_PTS(buffer);
-  if (pts == kNoTime) {
-    pts = next_pts_ == kNoTime ? segment_.start : next_pts_;
   }
   uint64_t duration = GST_BUFFER_DURATION(buffer);
   if (duration == kNoTime) {
     duration = frame_duration(look_.info);
   }
-  next_pts_ = duration == kNoTime ? pts : pts + duration;
+  const uint64_t pts = pts_of(buffer, duration);
   uint64_t start = 0;
   uint64_t stop = kNoTime;
   if (!gst_segment_clip(&segment_, GST_FORMAT_TIME, pts,
@@ -176,16 +176,40 @@ std::optional<Moment> Stream::place(GstBuffer* buffer) {
   moment.duration = duration == kNoTime || stop == kNoTime ? kNoTime : stop - start;
   moment.running_time = gst_segment_to_running_time(&segment_, GST_FORMAT_TIME, start);
   moment.time.start_ns = gst_segment_to_stream_time(&segment_, GST_FORMAT_TIME, start);
+  if (moment.time.start_ns == kNoTime) {
+    return std::nullopt;
+  }
   moment.time.backwards = (segment_.rate < 0) != (segment_.applied_rate < 0);
-  if (moment.duration != kNoTime) {
+  // Where frames are left out for speed, each one stays until the next.
+  if (moment.duration != kNoTime && (segment_.flags & kFramesLeftOut) == 0) {
     moment.time.duration_ns = static_cast<uint64_t>(
         std::llround(static_cast<double>(moment.duration) * std::fabs(segment_.applied_rate)));
+    if (segment_.applied_rate < 0) {
+      // The earliest of what the frame shows comes last.
+      moment.time.start_ns -= std::min(moment.time.start_ns, moment.time.duration_ns);
+    }
   }
   moment.arrival_us = monotonic_us();
   if (shared_.live) {
     moment.utc_us = g_get_real_time();
   }
-  return moment.time.start_ns == kNoTime ? std::nullopt : std::optional(moment);
+  return moment;
+}
+
+// Where a buffer without timestamp is, follows from the one before it, or from where the segment is
+// entered.
+uint64_t Stream::pts_of(GstBuffer* buffer, uint64_t duration) {
+  const bool forwards = segment_.rate > 0;
+  const uint64_t length = duration == kNoTime ? 0 : duration;
+  uint64_t pts = GST_BUFFER_PTS(buffer);
+  if (pts == kNoTime && forwards) {
+    pts = next_pts_ == kNoTime ? segment_.start : next_pts_;
+  } else if (pts == kNoTime) {
+    const uint64_t end = next_pts_ == kNoTime ? segment_.stop : next_pts_;
+    pts = end == kNoTime ? segment_.start : end - std::min(end, length);
+  }
+  next_pts_ = forwards ? pts + length : pts;
+  return pts;
 }
 
 // Once for each stream, at its first buffer.
@@ -246,11 +270,12 @@ void Stream::put_text_event(EventPtr event) {
 }
 
 // Those behind the text pad need not wait for what will not come.
-void Stream::declare_silent(uint64_t pts, uint64_t duration, bool active) {
+void Stream::declare_silent(const FrameTime& time, bool active) {
+  const uint64_t duration = time.duration_ns == kNoTime ? 0 : time.duration_ns;
   if (shared_.text_on_arrival) {
-    shared_.text.put_gap(pts, duration);
+    shared_.text.put_gap(time.start_ns, duration);
   } else if (!active && shared_.text.flow() != GST_FLOW_NOT_LINKED) {
-    shared_.dispatcher.put_event(EventPtr(gst_event_new_gap(pts, duration)));
+    shared_.dispatcher.put_event(EventPtr(gst_event_new_gap(time.start_ns, duration)));
   }
 }
 
@@ -280,6 +305,10 @@ bool Stream::event(EventPtr event) {
     case GST_EVENT_SEGMENT_DONE:
     case GST_EVENT_EOS:
       return end(std::move(event));
+    case GST_EVENT_INSTANT_RATE_CHANGE:
+      // Sinks behind the text pad keep time with those of the video.
+      shared_.text.put_event(ref_event(event.get()));
+      return forward(std::move(event));
     default:
       return forward(std::move(event));
   }
@@ -299,7 +328,7 @@ bool Stream::flush_stop(EventPtr event) {
   next_pts_ = kNoTime;
   text_stream_ = stream_ == nullptr ? EventPtr() : ref_event(stream_.get());
   text_segment_.reset();
-  shared_.newest_pts = kNoTime;
+  shared_.newest_time = kNoTime;
   shared_.latest.clear();
   shared_.dispatcher.resume();
   shared_.held.resume();
@@ -345,7 +374,7 @@ bool Stream::segment(EventPtr event) {
   gst_segment_copy_into(next, &segment_);
   if (segment_.format == GST_FORMAT_TIME) {
     sampler_.set_segment(segment_);
-    text_segment_ = ref_event(event.get());
+    text_segment_ = text_segment_event(event.get());
   } else {
     GST_WARNING_OBJECT(shared_.element, "segment without times: nothing will be described");
   }
@@ -358,20 +387,33 @@ bool Stream::gap(EventPtr event) {
   gst_event_parse_gap(event.get(), &pts, &duration);
   if (segment_.format == GST_FORMAT_TIME && ensure_mode() == GST_FLOW_OK) {
     const uint64_t stop = duration == kNoTime ? pts : pts + duration;
-    uint64_t start = 0;
-    uint64_t end = 0;
-    if (gst_segment_clip(&segment_, GST_FORMAT_TIME, pts, stop, &start, &end)) {
-      const uint64_t first = gst_segment_to_stream_time(&segment_, GST_FORMAT_TIME, start);
-      const uint64_t last = gst_segment_to_stream_time(&segment_, GST_FORMAT_TIME, end);
-      if (sampler_.gap(std::min(first, last), std::max(first, last)) == GST_FLOW_FLUSHING) {
-        return false;
-      }
-      shared_.newest_pts = start;
-      declare_silent(start, distance(start, end), shared_.streaming().active);
+    if (!show_nothing(pts, stop)) {
+      return false;
     }
-    next_pts_ = stop;
+    next_pts_ = segment_.rate > 0 ? stop : pts;
   }
   return forward(std::move(event));
+}
+
+// False where a flush came in between.
+bool Stream::show_nothing(uint64_t pts, uint64_t stop) {
+  uint64_t start = 0;
+  uint64_t end = 0;
+  if (!gst_segment_clip(&segment_, GST_FORMAT_TIME, pts, stop, &start, &end)) {
+    return true;
+  }
+  const uint64_t first = gst_segment_to_stream_time(&segment_, GST_FORMAT_TIME, start);
+  const uint64_t last = gst_segment_to_stream_time(&segment_, GST_FORMAT_TIME, end);
+  if (first == kNoTime || last == kNoTime) {
+    return true;
+  }
+  const FrameTime silent{std::min(first, last), distance(first, last)};
+  if (sampler_.gap(silent.start_ns, silent.start_ns + silent.duration_ns) == GST_FLOW_FLUSHING) {
+    return false;
+  }
+  shared_.newest_time = silent.start_ns;
+  declare_silent(silent, shared_.streaming().active);
+  return true;
 }
 
 // The end of the stream, or of a segment that will be repeated: everything is described first.

@@ -28,6 +28,7 @@ class Stream {
   bool flush_stop(EventPtr event);
   bool end(EventPtr event);
   bool gap(EventPtr event);
+  bool show_nothing(uint64_t pts, uint64_t stop);
   bool segment(EventPtr event);
   bool caps(EventPtr event);
   void tags(GstEvent* event);
@@ -38,11 +39,12 @@ class Stream {
   void open_text();
   void put_text_event(EventPtr event);
   std::optional<Moment> place(GstBuffer* buffer);
+  uint64_t pts_of(GstBuffer* buffer, uint64_t duration);
   GstFlowReturn look_at(GstBuffer* buffer, const std::optional<Moment>& moment, bool active);
   GstFlowReturn pass(BufferPtr buffer, const std::optional<Moment>& moment);
   GstFlowReturn push(BufferPtr buffer);
   GstFlowReturn release_held();
-  void declare_silent(uint64_t pts, uint64_t duration, bool active);
+  void declare_silent(const FrameTime& time, bool active);
 
   Shared& shared_;
   GstPad* const sink_;

@@ -109,9 +109,12 @@ void TextOutput::put_segment(EventPtr segment) {
     put(tag_event());
   }
   segment_ = std::move(segment);
-  if (position_ != kNoTime) {
-    // Lets a sink behind the pad preroll before there is a text.
-    put(EventPtr(gst_event_new_gap(position_, 0)));
+  // Lets a sink behind the pad preroll before there is a text.
+  if (values->rate > 0) {
+    put(EventPtr(gst_event_new_gap(values->start, 0)));
+  } else if (values->stop != kNoTime && values->stop > values->start) {
+    // What begins at the stop would already be outside.
+    put(EventPtr(gst_event_new_gap(values->stop - 1, 1)));
   }
 }
 

@@ -7,6 +7,8 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 #include <thread>
 
@@ -285,6 +287,31 @@ std::vector<BufferPtr> Rig::buffers() {
     found.emplace_back(buffer);
   }
   return found;
+}
+
+Folder::Folder() {
+  std::string name = (std::filesystem::temp_directory_path() / "vlm-XXXXXX").string();
+  EXPECT_NE(mkdtemp(name.data()), nullptr);
+  path_ = name;
+}
+
+Folder::~Folder() {
+  std::filesystem::remove_all(path_);
+}
+
+std::string Folder::read(const std::string& name) const {
+  std::ifstream stream(file(name), std::ios::binary);
+  std::stringstream text;
+  text << stream.rdbuf();
+  return text.str();
+}
+
+std::string content(GstBuffer* buffer) {
+  GstMapInfo map;
+  EXPECT_TRUE(gst_buffer_map(buffer, &map, GST_MAP_READ));
+  const std::string text(reinterpret_cast<const char*>(map.data), map.size);
+  gst_buffer_unmap(buffer, &map);
+  return text;
 }
 
 BufferPtr solid_frame(gsize size, GstClockTime pts, GstClockTime duration) {

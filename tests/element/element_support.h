@@ -125,6 +125,25 @@ class Rig {
   bool begun_ = false;
 };
 
+/// A directory that goes with the object.
+class Folder {
+ public:
+  Folder();
+  ~Folder();
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+
+  /// The path of a file in it.
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+  std::string read(const std::string& name) const;
+
+ private:
+  std::string path_;
+};
+
+/// The bytes of a buffer as text.
+std::string content(GstBuffer* buffer);
+
 /// A buffer of one value.
 BufferPtr solid_frame(gsize size, GstClockTime pts, GstClockTime duration);
 

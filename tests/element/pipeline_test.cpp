@@ -6,20 +6,13 @@
 #include <gst/video/video.h>
 #include <gtest/gtest.h>
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "element_support.h"
 
 namespace element_test {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr const char* kRecording =
     "videotestsrc num-buffers=120 ! video/x-raw,width=64,height=32,framerate=25/1 ! "
@@ -32,21 +25,8 @@ constexpr const char* kUnlimited = "queue max-size-buffers=0 max-size-bytes=0 ma
 
 class TextPipeline : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() /
-           ("vlm-" + std::to_string(getpid()) + "-" +
-            ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
-  std::string file(const char* name) const { return (dir_ / name).string(); }
-  std::string read(const char* name) const {
-    std::ifstream stream(dir_ / name, std::ios::binary);
-    std::stringstream text;
-    text << stream.rdbuf();
-    return text.str();
-  }
+  std::string file(const char* name) const { return folder_.file(name); }
+  std::string read(const char* name) const { return folder_.read(name); }
   /// Texts of the subtitle track of a file.
   std::vector<std::string> track(const char* name, const char* demuxer) const {
     Pipeline pipeline(
@@ -58,16 +38,13 @@ class TextPipeline : public ::testing::Test {
     EXPECT_TRUE(pipeline.play());
     std::vector<std::string> texts;
     while (GstSample* sample = gst_app_sink_try_pull_sample(GST_APP_SINK(sink.get()), kPatience)) {
-      GstMapInfo map;
-      gst_buffer_map(gst_sample_get_buffer(sample), &map, GST_MAP_READ);
-      texts.emplace_back(reinterpret_cast<const char*>(map.data), map.size);
-      gst_buffer_unmap(gst_sample_get_buffer(sample), &map);
+      texts.push_back(content(gst_sample_get_buffer(sample)));
       gst_sample_unref(sample);
     }
     return texts;
   }
 
-  fs::path dir_;
+  Folder folder_;
 };
 
 int occurrences(const std::string& text, const std::string& word) {

@@ -173,6 +173,127 @@ TEST(Recorded, buffers_without_timestamps_follow_each_other) {
   EXPECT_EQ(rig.messages->descriptions().size(), 2u);
 }
 
+TEST(Recorded, backwards_buffers_without_timestamps_begin_at_the_stop) {
+  Rig rig("mode=recorded interval=1000000000");
+  rig.begin();
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  segment.rate = -1;
+  segment.stop = segment.position = 2 * GST_SECOND;
+  ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_EQ(rig.push(GST_CLOCK_TIME_NONE), GST_FLOW_OK);
+  }
+  ASSERT_TRUE(rig.eos());
+  const std::vector<MessagePtr> found = rig.messages->descriptions();
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(time_of(description(found[0].get()), "pts"), GST_SECOND);
+  EXPECT_EQ(time_of(description(found[1].get()), "pts"), 0u);
+  EXPECT_EQ(times_of(description(found[1].get()), "frame-pts")[0], 480 * GST_MSECOND);
+}
+
+TEST(Recorded, frames_of_trick_modes_last_until_the_next) {
+  Rig rig("mode=recorded interval=1000000000");
+  rig.begin();
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  segment.rate = 8;
+  segment.flags = GST_SEGMENT_FLAG_TRICKMODE_KEY_UNITS;
+  ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  for (guint64 i = 0; i <= 3; ++i) {
+    ASSERT_EQ(rig.push(i * 2 * GST_SECOND), GST_FLOW_OK);
+  }
+  ASSERT_TRUE(rig.eos());
+  guint64 end = 0;
+  const std::vector<MessagePtr> found = rig.messages->descriptions();
+  for (const MessagePtr& message : found) {
+    const GstStructure* structure = description(message.get());
+    EXPECT_EQ(time_of(structure, "pts"), end);
+    EXPECT_EQ(times_of(structure, "frame-pts")[0], end / (2 * GST_SECOND) * 2 * GST_SECOND);
+    end += time_of(structure, "duration");
+  }
+  // Nothing says how long the last one would have stayed.
+  EXPECT_EQ(end, 7 * GST_SECOND);
+}
+
+TEST(Recorded, nothing_is_described_where_nothing_is_shown) {
+  Rig rig("mode=recorded interval=1000000000");
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.push_event(gst_event_new_gap(GST_SECOND, 2 * GST_SECOND)));
+  ASSERT_EQ(rig.push_range(3 * GST_SECOND, 4 * GST_SECOND), GST_FLOW_OK);
+  BufferPtr silent(gst_buffer_new());
+  GST_BUFFER_PTS(silent.get()) = 4 * GST_SECOND;
+  GST_BUFFER_DURATION(silent.get()) = 2 * GST_SECOND;
+  GST_BUFFER_FLAG_SET(silent.get(), GST_BUFFER_FLAG_GAP);
+  ASSERT_EQ(gst_harness_push(rig.video, silent.release()), GST_FLOW_OK);
+  // A hole in the timestamps.
+  ASSERT_EQ(rig.push_range(8 * GST_SECOND, 9 * GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  std::vector<guint64> starts;
+  for (const MessagePtr& message : rig.messages->descriptions()) {
+    starts.push_back(time_of(description(message.get()), "pts") / GST_SECOND);
+    EXPECT_EQ(time_of(description(message.get()), "duration"), GST_SECOND);
+  }
+  EXPECT_EQ(starts, (std::vector<guint64>{0, 3, 8}));
+}
+
+TEST(Recorded, discont_alone_changes_nothing) {
+  Rig rig("mode=recorded interval=1000000000");
+  rig.begin();
+  for (guint64 i = 0; i < 50; ++i) {
+    BufferPtr buffer = solid_frame(384, i * 40 * GST_MSECOND, 40 * GST_MSECOND);
+    GST_BUFFER_FLAG_SET(buffer.get(), GST_BUFFER_FLAG_DISCONT | GST_BUFFER_FLAG_RESYNC);
+    ASSERT_EQ(gst_harness_push(rig.video, buffer.release()), GST_FLOW_OK);
+  }
+  ASSERT_TRUE(rig.eos());
+  EXPECT_EQ(rig.messages->descriptions().size(), 2u);
+}
+
+TEST(Recorded, stream_start_ends_a_window_and_a_prolonged_segment_does_not) {
+  Rig rig("mode=recorded interval=10000000000");
+  rig.begin();
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  segment.stop = GST_SECOND;
+  ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  ASSERT_EQ(rig.push_range(0, GST_SECOND), GST_FLOW_OK);
+  segment.stop = 2 * GST_SECOND;
+  ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  ASSERT_EQ(rig.push_range(GST_SECOND, 2 * GST_SECOND), GST_FLOW_OK);
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  const std::vector<MessagePtr> found = rig.messages->descriptions();
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(time_of(description(found[0].get()), "duration"), 2 * GST_SECOND);
+  EXPECT_EQ(time_of(description(found[1].get()), "duration"), GST_SECOND);
+}
+
+// Whatever the spacing of frames, the one at the middle of each second is taken.
+TEST(Recorded, frame_rate_may_vary) {
+  Rig rig("mode=recorded interval=1000000000");
+  rig.begin();
+  std::vector<guint64> expected;
+  guint64 pts = 0;
+  for (guint64 i = 0; pts < 12 * GST_SECOND; ++i) {
+    const guint64 duration = (7 + i * i * 31 % 190) * GST_MSECOND;
+    ASSERT_EQ(rig.push(pts, duration), GST_FLOW_OK);
+    if (pts >= expected.size() * GST_SECOND + GST_SECOND / 2) {
+      expected.push_back(pts);
+    }
+    pts += duration;
+  }
+  ASSERT_TRUE(rig.eos());
+  std::vector<guint64> taken;
+  for (const MessagePtr& message : rig.messages->descriptions()) {
+    taken.push_back(times_of(description(message.get()), "frame-pts")[0]);
+  }
+  ASSERT_GE(taken.size(), expected.size());
+  taken.resize(expected.size());
+  EXPECT_EQ(taken, expected);
+}
+
 TEST(Recorded, new_segment_ends_a_window) {
   Rig rig("mode=recorded interval=10000000000");
   rig.begin();

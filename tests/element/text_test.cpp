@@ -8,14 +8,6 @@
 namespace element_test {
 namespace {
 
-std::string content(GstBuffer* buffer) {
-  GstMapInfo map;
-  EXPECT_TRUE(gst_buffer_map(buffer, &map, GST_MAP_READ));
-  const std::string text(reinterpret_cast<const char*>(map.data), map.size);
-  gst_buffer_unmap(buffer, &map);
-  return text;
-}
-
 /// Events of the text pad up to EOS.
 std::vector<EventPtr> events_to_eos(GstHarness* harness) {
   std::vector<EventPtr> found;
@@ -161,6 +153,60 @@ TEST(Text, segment_waits_behind_pending_texts) {
     const BufferPtr buffer(gst_harness_pull(rig.text));
     EXPECT_EQ(GST_BUFFER_PTS(buffer.get()), 0u);
     EXPECT_EQ(time_of(meta_of(buffer.get()), "running-time"), i * GST_SECOND);
+  }
+}
+
+TEST(Text, counts_in_stream_time_whatever_the_buffers_say) {
+  for (const char* timing : {"window", "arrival"}) {
+    SCOPED_TRACE(timing);
+    Rig rig(std::string("mode=recorded interval=1000000000 text-timing=") + timing, true);
+    rig.begin();
+    GstSegment segment;
+    gst_segment_init(&segment, GST_FORMAT_TIME);
+    segment.start = 100 * GST_SECOND;
+    segment.time = 10 * GST_SECOND;
+    segment.base = 3 * GST_SECOND;
+    segment.applied_rate = 2;
+    ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+    // Two seconds of stream time in one of buffers.
+    ASSERT_EQ(rig.push_range(100 * GST_SECOND, 101 * GST_SECOND), GST_FLOW_OK);
+    ASSERT_TRUE(rig.push_event(gst_event_new_gap(101 * GST_SECOND, GST_SECOND)));
+    ASSERT_TRUE(rig.eos());
+    const GstSegment* text = nullptr;
+    GstClockTime silent_until = 0;
+    const std::vector<EventPtr> events = events_to_eos(rig.text);
+    for (const EventPtr& event : events) {
+      if (GST_EVENT_TYPE(event.get()) == GST_EVENT_SEGMENT) {
+        gst_event_parse_segment(event.get(), &text);
+      } else if (GST_EVENT_TYPE(event.get()) == GST_EVENT_GAP) {
+        GstClockTime start = 0;
+        GstClockTime duration = 0;
+        gst_event_parse_gap(event.get(), &start, &duration);
+        silent_until = start + duration;
+      }
+    }
+    ASSERT_NE(text, nullptr);
+    EXPECT_EQ(silent_until, *timing == 'a' ? 14 * GST_SECOND : 10 * GST_SECOND);
+    for (guint64 i = 0; i < 2; ++i) {
+      const BufferPtr buffer(gst_harness_pull(rig.text));
+      ASSERT_NE(buffer, nullptr);
+      const GstClockTime pts = GST_BUFFER_PTS(buffer.get());
+      if (*timing == 'w') {
+        EXPECT_EQ(pts, (10 + i) * GST_SECOND);
+      } else {
+        EXPECT_GE(pts, (10 + i) * GST_SECOND + 480 * GST_MSECOND);
+        EXPECT_LE(pts, 12 * GST_SECOND);
+      }
+      EXPECT_EQ(GST_BUFFER_DURATION(buffer.get()), GST_SECOND);
+      EXPECT_EQ(gst_segment_to_stream_time(text, GST_FORMAT_TIME, pts), pts);
+      EXPECT_EQ(gst_segment_to_running_time(text, GST_FORMAT_TIME, pts),
+                3 * GST_SECOND + (pts - 10 * GST_SECOND) / 2);
+      // What is in the structure are the video's own times.
+      const GstStructure* structure = meta_of(buffer.get());
+      EXPECT_EQ(time_of(structure, "pts"), 100 * GST_SECOND + i * 500 * GST_MSECOND);
+      EXPECT_EQ(time_of(structure, "duration"), 500 * GST_MSECOND);
+      EXPECT_EQ(time_of(structure, "stream-time"), (10 + i) * GST_SECOND);
+    }
   }
 }
 
