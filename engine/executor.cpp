@@ -18,6 +18,7 @@
 #include "decoder/step_buffers.h"
 #include "fusion/fusion.h"
 #include "loader/tensors.h"
+#include "projector/merge.h"
 #include "projector/projector.h"
 #include "sampler/sampler.h"
 #include "trace.h"
@@ -26,8 +27,8 @@
 namespace vlm {
 namespace {
 
-// Bounds the tower's activations; more pictures go through in several passes.
-constexpr size_t kPicturesPerPass = 16;
+// Bounds the activations of tower and projector; more images go through in several passes.
+constexpr size_t kImagesPerPass = 16;
 
 // libtorch's exceptions become ours, with what a caller can do about them.
 template <typename Work>
@@ -92,6 +93,7 @@ class TorchExecutor : public Executor {
         dtype_(scalar_type(dtype)),
         tower_(config_, source),
         projector_(config_, source),
+        merge_(config_, source),
         decoder_(config_.text, source, device),
         limits_(choose_limits(config_.text, dtype_, device)),
         cache_(config_.text, limits_.cache_slots, at::TensorOptions().dtype(dtype_).device(device)),
@@ -137,13 +139,40 @@ class TorchExecutor : public Executor {
  private:
   using Tensors = std::map<std::string, at::Tensor>;
 
-  // Packs the pictures of all requests, in passes of bounded size.
-  at::Tensor tower_features(const at::Tensor& pixels) const {
-    std::vector<at::Tensor> passes;
-    for (const at::Tensor& part : pixels.split(kPicturesPerPass)) {
-      passes.push_back(tower_.forward(part.to(device_).to(dtype_)));
+  struct Encoded {
+    at::Tensor features;  ///< [images, tokens, feature_size]; undefined where nobody asked
+    at::Tensor embeds;    ///< [images, tokens, hidden_size]
+  };
+
+  // Packs the images of all requests, in passes of bounded size.
+  Encoded encode_images(const std::vector<at::Tensor>& pixels, bool keep_features) const {
+    std::vector<at::Tensor> pass, features, embeds;
+    const auto run_pass = [&] {
+      const at::Tensor taken = tower_.forward(at::cat(pass).to(device_).to(dtype_));
+      embeds.push_back(projector_.forward(taken));
+      if (keep_features) features.push_back(taken);
+      pass.clear();
+    };
+    for (const at::Tensor& own : pixels) {
+      for (const at::Tensor& image : own.split(1)) {
+        pass.push_back(image);
+        if (pass.size() == kImagesPerPass) run_pass();
+      }
     }
-    return passes.size() == 1 ? passes[0] : at::cat(passes);
+    if (!pass.empty()) run_pass();
+    return {keep_features ? at::cat(features) : at::Tensor(), at::cat(embeds)};
+  }
+
+  std::shared_ptr<TorchImageEmbeds> merge_pictures(const at::Tensor& embeds,
+                                                   const std::vector<TileGrid>& pictures) const {
+    auto result = std::make_shared<TorchImageEmbeds>();
+    int64_t first = 0;
+    for (const TileGrid& grid : pictures) {
+      result->pictures.push_back(merge_.forward(embeds.narrow(0, first, grid.images()), grid));
+      result->tokens += result->pictures.back().size(0);
+      first += grid.images();
+    }
+    return result;
   }
 
   std::vector<std::shared_ptr<const ImageEmbeds>> encode_pictures(
@@ -155,23 +184,22 @@ class TorchExecutor : public Executor {
                                      {part->images, part->channels, part->height, part->width},
                                      at::kFloat));
     }
-    const at::Tensor features = tower_features(at::cat(pixels));
-    const at::Tensor embeds = projector_.forward(features);
+    const bool traced = std::any_of(trace_paths.begin(), trace_paths.end(),
+                                    [](const std::string& path) { return !path.empty(); });
+    const Encoded encoded = encode_images(pixels, traced);
     std::vector<std::shared_ptr<const ImageEmbeds>> results;
     int64_t first = 0;
     for (size_t i = 0; i < batch.size(); ++i) {
       const int64_t count = batch[i]->images;
-      const at::Tensor own = embeds.narrow(0, first, count);  // [pictures, tokens, hidden]
-      auto result = std::make_shared<TorchImageEmbeds>();
-      result->pictures = own.unbind(0);
-      result->tokens = count * own.size(1);
-      results.push_back(std::move(result));
+      const auto result =
+          merge_pictures(encoded.embeds.narrow(0, first, count), batch[i]->pictures);
       if (!trace_paths[i].empty()) {
         Tensors& kept = traces_[trace_paths[i]];
         kept["pixel_values"] = pixels[i].clone();
-        kept["vision_features"] = features.narrow(0, first, count).to(at::kFloat);
-        kept["image_embeds"] = own.flatten(0, 1).to(at::kFloat);
+        kept["vision_features"] = encoded.features.narrow(0, first, count).to(at::kFloat);
+        kept["image_embeds"] = at::cat(result->pictures).to(at::kFloat);
       }
+      results.push_back(result);
       first += count;
     }
     return results;
@@ -257,6 +285,7 @@ class TorchExecutor : public Executor {
   at::ScalarType dtype_;
   VisionTower tower_;
   Projector projector_;
+  PictureMerge merge_;
   Decoder decoder_;
   ExecutorLimits limits_;
   KvCache cache_;

@@ -95,6 +95,33 @@ void check_picture_size(const ModelConfig& model, const PreprocessorConfig& prep
           ", but vision_config.image_size asks for " + size);
 }
 
+/// Model and image processor must agree on tiles: the one puts together what the other cuts.
+void check_tiles(const ModelConfig& model, const PreprocessorConfig& preprocessor,
+                 const std::string& directory) {
+  const bool tiles = !model.anyres.sizes.empty();
+  if (tiles != preprocessor.tile_sizes.has_value()) {
+    throw Failure(ErrorKind::kInvalidModel,
+                  directory + ": config.json describes LLaVA-" + (tiles ? "1.6" : "1.5") +
+                      ", but the preprocessor configuration is of another image processor; " +
+                      (tiles ? "LlavaNextImageProcessor, which makes tiles,"
+                             : "CLIPImageProcessor or LlavaImageProcessor") +
+                      " is expected");
+  }
+  if (tiles && *preprocessor.tile_sizes != model.anyres.sizes) {
+    throw Failure(ErrorKind::kInvalidModel,
+                  directory +
+                      ": image_grid_pinpoints in the preprocessor configuration and in config.json "
+                      "differ, where the same list is expected");
+  }
+  if (tiles && preprocessor.crop_height != model.vision.image_size) {
+    throw Failure(ErrorKind::kInvalidModel,
+                  directory + ": the preprocessor configuration cuts tiles of " +
+                      std::to_string(preprocessor.crop_height) +
+                      " pixels (crop_size), but vision_config.image_size asks for " +
+                      std::to_string(model.vision.image_size));
+  }
+}
+
 void check_tokens(const ModelConfig& model, const Tokenizer& tokenizer,
                   const std::string& directory) {
   const auto image = tokenizer.id_of("<image>");
@@ -123,11 +150,14 @@ Result<std::shared_ptr<const Checkpoint>> Checkpoint::open(const ModelSpec& spec
     const std::string& directory = spec.model;
     checkpoint->path_ = directory;
     checkpoint->config_ = take(load_model_config(directory));
-    checkpoint->preprocessor_ = take(load_preprocessor_config(directory));
+    const bool tiles = !checkpoint->config_.anyres.sizes.empty();
+    checkpoint->preprocessor_ = take(load_preprocessor_config(
+        directory, tiles ? "LlavaNextImageProcessor" : "LlavaImageProcessor"));
     checkpoint->generation_ = take(load_generation_config(directory));
     checkpoint->tokenizer_ = take(Tokenizer::load(directory));
     checkpoint->chat_template_ = find_chat_template(directory);
     check_picture_size(checkpoint->config_, checkpoint->preprocessor_, directory);
+    check_tiles(checkpoint->config_, checkpoint->preprocessor_, directory);
     check_tokens(checkpoint->config_, *checkpoint->tokenizer_, directory);
 
     auto weights = take(Weights::open(directory));

@@ -17,8 +17,20 @@ constexpr int64_t kMaxPixels = int64_t{1} << 14;
 constexpr int64_t kMaxPositions = int64_t{1} << 30;
 
 constexpr const char* kSupportedModels =
-    "LlavaForConditionalGeneration (model_type llava) with a llama text model and a "
-    "clip_vision_model tower in the Hugging Face layout is supported";
+    "LlavaForConditionalGeneration (model_type llava) and LlavaNextForConditionalGeneration "
+    "(llava_next) with a llama or mistral text model and a clip_vision_model tower in the Hugging "
+    "Face layout are supported";
+
+/// The two generations by the names that config.json has for them.
+struct Generation {
+  const char* model_type;
+  const char* architecture;
+  bool tiles;
+};
+constexpr Generation kGenerations[] = {
+    {"llava", "LlavaForConditionalGeneration", false},
+    {"llava_next", "LlavaNextForConditionalGeneration", true},
+};
 
 Activation activation(const JsonView& view, const char* key, Activation fallback) {
   static const std::pair<const char*, Activation> kNames[] = {
@@ -154,16 +166,47 @@ RopeConfig read_rope(const JsonView& text, int64_t max_positions) {
   return rope;
 }
 
-TextConfig read_text(const JsonView& view) {
+/// Mistral's defaults where they are not Llama's.
+TextConfig mistral_defaults() {
   TextConfig config;
-  expect_model_type(view, "llama");
+  config.intermediate_size = 14336;
+  config.kv_heads = 8;
+  config.max_positions = 4096 * 32;
+  config.sliding_window = 4096;
+  return config;
+}
+
+/// Mistral's keys whose null says something else than their absence: as many key heads as heads, no
+/// window.
+void read_mistral(const JsonView& view, TextConfig& config) {
+  const Json& json = view.json();
+  const int64_t kv_heads = json.contains("num_key_value_heads") ? config.heads : config.kv_heads;
+  config.kv_heads = view.integer("num_key_value_heads", kv_heads, 1, kMaxWidth);
+  const int64_t window = json.contains("sliding_window") ? 0 : config.sliding_window;
+  config.sliding_window = view.integer("sliding_window", 1, kMaxPositions).value_or(window);
+  if (view.has("layer_types")) {
+    view.unsupported("layer_types", "one sliding_window for all layers is supported");
+  }
+}
+
+TextConfig read_text(const JsonView& view) {
+  const std::string type = view.string("model_type", "llama");
+  const bool mistral = type == "mistral";
+  if (!mistral && type != "llama") view.unsupported("model_type", kSupportedModels);
+  TextConfig config = mistral ? mistral_defaults() : TextConfig();
   config.vocab_size = view.integer("vocab_size", config.vocab_size, 1, kMaxVocab);
   config.hidden_size = view.integer("hidden_size", config.hidden_size, 1, kMaxWidth);
   config.intermediate_size =
       view.integer("intermediate_size", config.intermediate_size, 1, kMaxWidth);
   config.layers = view.integer("num_hidden_layers", config.layers, 1, kMaxLayers);
   config.heads = view.integer("num_attention_heads", config.heads, 1, kMaxWidth);
-  config.kv_heads = view.integer("num_key_value_heads", config.heads, 1, kMaxWidth);
+  if (mistral) {
+    read_mistral(view, config);
+  } else {
+    config.kv_heads = view.integer("num_key_value_heads", config.heads, 1, kMaxWidth);
+    config.attention_bias = view.boolean("attention_bias", config.attention_bias);
+    config.mlp_bias = view.boolean("mlp_bias", config.mlp_bias);
+  }
   check_divides(view, "num_attention_heads", config.heads, "hidden_size", config.hidden_size);
   check_divides(view, "num_key_value_heads", config.kv_heads, "num_attention_heads", config.heads);
   config.head_dim =
@@ -178,8 +221,6 @@ TextConfig read_text(const JsonView& view) {
       view.integer("max_position_embeddings", config.max_positions, 1, kMaxPositions);
   config.rms_norm_eps = view.number("rms_norm_eps", config.rms_norm_eps, 0, 1);
   config.activation = activation(view, "hidden_act", config.activation);
-  config.attention_bias = view.boolean("attention_bias", config.attention_bias);
-  config.mlp_bias = view.boolean("mlp_bias", config.mlp_bias);
   config.tie_word_embeddings = view.boolean("tie_word_embeddings", config.tie_word_embeddings);
   config.rope = read_rope(view, config.max_positions);
   return config;
@@ -198,7 +239,8 @@ DType stored_dtype(const JsonView& view) {
   return DType::kAuto;
 }
 
-void check_architecture(const JsonView& view) {
+/// Refuses what is neither, and a type and an architecture that are not of one.
+Generation find_generation(const JsonView& view) {
   for (const char* key : {"quantization_config", "mm_vision_tower"}) {
     if (!view.has(key)) continue;
     throw Failure(ErrorKind::kUnsupported,
@@ -207,15 +249,20 @@ void check_architecture(const JsonView& view) {
                       "; " + kSupportedModels);
   }
   const auto type = view.string("model_type");
-  if (type && *type != "llava") view.unsupported("model_type", kSupportedModels);
   const Json* list = view.find("architectures");
-  if (list) {
-    const bool listed =
-        list->is_array() &&
-        std::find(list->begin(), list->end(), "LlavaForConditionalGeneration") != list->end();
-    if (!listed) view.unsupported("architectures", kSupportedModels);
+  const auto named = [&](const Generation& generation) {
+    return list->is_array() &&
+           std::find(list->begin(), list->end(), generation.architecture) != list->end();
+  };
+  for (const Generation& generation : kGenerations) {
+    if (type ? *type == generation.model_type : list && named(generation)) {
+      if (list && !named(generation)) view.unsupported("architectures", kSupportedModels);
+      return generation;
+    }
   }
-  if (!type && !list) view.refuse("model_type", "llava is expected");
+  if (type) view.unsupported("model_type", kSupportedModels);
+  if (list) view.unsupported("architectures", kSupportedModels);
+  view.refuse("model_type", "llava or llava_next is expected");
 }
 
 std::vector<int64_t> feature_layers(const JsonView& view, int64_t layers) {
@@ -244,20 +291,35 @@ bool keeps_cls(const JsonView& view) {
   return strategy == "full";
 }
 
+/// What LLaVA-1.6 says beyond LLaVA-1.5: pictures come in tiles.
+void read_tiles(const JsonView& view, ModelConfig& config) {
+  config.aspect_ratio = AspectRatio::kAnyres;
+  config.anyres.merge = PatchMerge::kSpatialUnpad;
+  config.anyres.sizes = read_tile_sizes(view, "image_grid_pinpoints");
+  check_tile_sizes(view, "image_grid_pinpoints", config);
+  if (config.keep_cls) {
+    view.unsupported("vision_feature_select_strategy",
+                     "default is supported with tiles, whose patches leave no place for CLS");
+  }
+}
+
 ModelConfig read_model_config(const JsonView& view) {
-  check_architecture(view);
+  const bool tiles = find_generation(view).tiles;
   ModelConfig config;
   config.vision = read_vision(view.object("vision_config"));
   const Json none = Json::object();
   const auto given = view.object("text_config");
   const JsonView text = given ? *given : JsonView(none, view.file(), "text_config");
   config.text = read_text(text);
-  config.text.tie_word_embeddings |= view.boolean("tie_word_embeddings", false);
+  // Only LLaVA-1.5 takes the text model's word for it.
+  const bool tied = !tiles && config.text.tie_word_embeddings;
+  config.text.tie_word_embeddings = view.boolean("tie_word_embeddings", false) || tied;
   config.projector_activation =
       activation(view, "projector_hidden_act", config.projector_activation);
   config.projector_bias = view.boolean("multimodal_projector_bias", config.projector_bias);
   config.feature_layers = feature_layers(view, config.vision.layers);
   config.keep_cls = keeps_cls(view);
+  if (tiles) read_tiles(view, config);
 
   const char* image_key = view.has("image_token_id") ? "image_token_id" : "image_token_index";
   config.image_token_id = view.integer(image_key, config.image_token_id, 0, kMaxVocab);
@@ -293,6 +355,37 @@ std::optional<std::vector<int64_t>> read_token_ids(const JsonView& view, const c
     if (*id >= 0) ids.push_back(*id);
   }
   return ids;
+}
+
+TileSizes read_tile_sizes(const JsonView& view, const char* key) {
+  constexpr size_t kMaxSizes = 1024;
+  const Json* list = view.find(key);
+  if (!list) return {{336, 672}, {672, 336}, {672, 672}, {1008, 336}, {336, 1008}};
+  const char* expected = "a list of sizes like [336, 672] is expected";
+  if (!list->is_array() || list->empty() || list->size() > kMaxSizes) view.refuse(key, expected);
+  TileSizes sizes;
+  for (const Json& entry : *list) {
+    const bool pair = entry.is_array() && entry.size() == 2;
+    const auto first = pair ? whole_number(entry[0], 1, kMaxPixels) : std::nullopt;
+    const auto second = pair ? whole_number(entry[1], 1, kMaxPixels) : std::nullopt;
+    if (!first || !second) view.refuse(key, expected);
+    sizes.emplace_back(*first, *second);
+  }
+  return sizes;
+}
+
+void check_tile_sizes(const JsonView& view, const char* key, const ModelConfig& config) {
+  constexpr int64_t kMaxTiles = 1024;
+  const int64_t side = config.vision.image_size;
+  for (const auto& [height, width] : config.anyres.sizes) {
+    if (height % side != 0 || width % side != 0) {
+      view.refuse(key, "multiples of the tower's image_size, which is " + std::to_string(side) +
+                           ", are expected");
+    }
+    if (height / side * (width / side) > kMaxTiles) {
+      view.unsupported(key, "up to " + std::to_string(kMaxTiles) + " tiles are supported");
+    }
+  }
 }
 
 std::optional<int64_t> read_pad_id(const JsonView& view) {

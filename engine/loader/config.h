@@ -142,7 +142,8 @@ struct PreprocessorConfig {
   bool do_normalize = true;
   std::array<double, 3> mean = {0.48145466, 0.4578275, 0.40821073};
   std::array<double, 3> std = {0.26862954, 0.26130258, 0.27577711};
-  bool do_pad = false;  ///< to a square of the mean colour, before resizing
+  bool do_pad = false;                  ///< to a square of the mean colour, before resizing
+  std::optional<TileSizes> tile_sizes;  ///< of LLaVA-1.6's class, which makes tiles; else absent
 };
 
 /// config.json of the Hugging Face layout. Every size is bounded so that products of three of them
@@ -153,6 +154,8 @@ Result<ModelConfig> load_model_config(const std::string& directory);
 Result<GenerationDefaults> load_generation_config(const std::string& directory);
 
 /// The image processor's block of processor_config.json, else preprocessor_config.json.
-Result<PreprocessorConfig> load_preprocessor_config(const std::string& directory);
+/// `default_class`: the image processor of files that name none.
+Result<PreprocessorConfig> load_preprocessor_config(
+    const std::string& directory, const std::string& default_class = "LlavaImageProcessor");
 
 }  // namespace vlm

@@ -111,6 +111,7 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
   list.linear("multi_modal_projector.linear_1", width, config.feature_size(),
               config.projector_bias);
   list.linear("multi_modal_projector.linear_2", width, width, config.projector_bias);
+  if (config.anyres.merge == PatchMerge::kSpatialUnpad) list.add("image_newline", {width}, true);
   add_text(list, config.text);
   return list.take();
 }

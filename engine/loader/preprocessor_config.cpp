@@ -4,24 +4,30 @@
 
 #include "base/json.h"
 #include "loader/config.h"
+#include "loader/config_keys.h"
 
 namespace vlm {
 namespace {
 
 constexpr int64_t kMaxSide = int64_t{1} << 14;
 
-/// The class that the file names: whether it is LLaVA's own, whose do_pad means a square.
-bool is_llava_class(const JsonView& view) {
+enum class ProcessorClass { kClip, kLlava, kLlavaNext };
+
+ProcessorClass processor_class(const JsonView& view, const std::string& default_class) {
+  static const std::pair<std::string, ProcessorClass> kNames[] = {
+      {"CLIPImageProcessor", ProcessorClass::kClip},
+      {"LlavaImageProcessor", ProcessorClass::kLlava},
+      {"LlavaNextImageProcessor", ProcessorClass::kLlavaNext},
+  };
   const char* key =
       view.has("image_processor_type") ? "image_processor_type" : "feature_extractor_type";
-  const std::string type = view.string(key, "LlavaImageProcessor");
-  for (const std::string base : {"CLIPImageProcessor", "LlavaImageProcessor"}) {
-    for (const std::string suffix : {"", "Fast", "Pil"}) {
-      if (type == base + suffix) return base == "LlavaImageProcessor";
-    }
+  const std::string type = view.string(key, default_class);
+  for (const auto& [name, value] : kNames) {
+    if (type == name || type == name + "Fast" || type == name + "Pil") return value;
   }
-  if (type == "CLIPFeatureExtractor") return false;
-  view.unsupported(key, "CLIPImageProcessor and LlavaImageProcessor are supported");
+  if (type == "CLIPFeatureExtractor") return ProcessorClass::kClip;
+  view.unsupported(
+      key, "CLIPImageProcessor, LlavaImageProcessor and LlavaNextImageProcessor are supported");
 }
 
 /// A list of two sizes, height first.
@@ -101,16 +107,26 @@ std::array<double, 3> read_colour(const JsonView& view, const char* key,
   return colour;
 }
 
-PreprocessorConfig read_preprocessor(const JsonView& view) {
+/// do_pad means a square for LLaVA-1.5's class, and for LLaVA-1.6's that a batch gets equally many
+/// tiles, which says nothing of one picture.
+void read_pad(const JsonView& view, ProcessorClass type, PreprocessorConfig& config) {
+  const bool pad = view.boolean("do_pad", false);
+  config.do_pad = pad && type == ProcessorClass::kLlava;
+  if (pad && type == ProcessorClass::kClip && view.has("pad_size")) {
+    view.unsupported("pad_size", "no padding to a given size is supported");
+  }
+}
+
+PreprocessorConfig read_preprocessor(const JsonView& view, const std::string& default_class) {
   PreprocessorConfig config;
-  const bool llava_class = is_llava_class(view);
+  const ProcessorClass type = processor_class(view, default_class);
   config.do_resize = view.boolean("do_resize", config.do_resize);
   config.do_center_crop = view.boolean("do_center_crop", config.do_center_crop);
   config.do_rescale = view.boolean("do_rescale", config.do_rescale);
   config.do_normalize = view.boolean("do_normalize", config.do_normalize);
-  config.do_pad = view.boolean("do_pad", false) && llava_class;
-  if (view.boolean("do_pad", false) && !llava_class && view.has("pad_size")) {
-    view.unsupported("pad_size", "no padding to a given size is supported");
+  read_pad(view, type, config);
+  if (type == ProcessorClass::kLlavaNext) {
+    config.tile_sizes = read_tile_sizes(view, "image_grid_pinpoints");
   }
   config.resample = static_cast<int>(view.integer("resample", config.resample, 0, 5));
   config.rescale_factor = view.number("rescale_factor", config.rescale_factor, -1e6, 1e6);
@@ -126,13 +142,14 @@ PreprocessorConfig read_preprocessor(const JsonView& view) {
 
 }  // namespace
 
-Result<PreprocessorConfig> load_preprocessor_config(const std::string& directory) {
+Result<PreprocessorConfig> load_preprocessor_config(const std::string& directory,
+                                                    const std::string& default_class) {
   return as_result([&] {
     const std::string processor = directory + "/processor_config.json";
     if (file_exists(processor)) {
       const Json json = read_json_file(processor);
       if (const auto nested = JsonView(json, processor).object("image_processor")) {
-        return read_preprocessor(*nested);
+        return read_preprocessor(*nested, default_class);
       }
     }
     const std::string path = directory + "/preprocessor_config.json";
@@ -143,7 +160,7 @@ Result<PreprocessorConfig> load_preprocessor_config(const std::string& directory
                         "block; copy the file from the checkpoint's source");
     }
     const Json json = read_json_file(path);
-    return read_preprocessor(JsonView(json, path));
+    return read_preprocessor(JsonView(json, path), default_class);
   });
 }
 

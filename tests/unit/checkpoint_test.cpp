@@ -149,6 +149,48 @@ TEST(checkpoint, the_tower_decides_the_size_of_pictures) {
   EXPECT_TRUE(open(checkpoint));
 }
 
+/// A small LLaVA-1.6.
+SmallCheckpoint next_checkpoint() {
+  SmallCheckpoint checkpoint;
+  checkpoint.config["model_type"] = "llava_next";
+  checkpoint.config["architectures"] = {"LlavaNextForConditionalGeneration"};
+  checkpoint.config["image_grid_pinpoints"] = {{8, 16}, {16, 16}};
+  checkpoint.preprocessor["image_processor_type"] = "LlavaNextImageProcessor";
+  checkpoint.preprocessor["image_grid_pinpoints"] = {{8, 16}, {16, 16}};
+  checkpoint.shapes["image_newline"] = {12};
+  return checkpoint;
+}
+
+TEST(checkpoint, the_generations_are_never_mistaken_for_each_other) {
+  SmallCheckpoint checkpoint = next_checkpoint();
+  EXPECT_TRUE(open(checkpoint));
+  checkpoint.shapes.erase("image_newline");
+  expect_refused(checkpoint, {"image_newline", "is missing"});
+  checkpoint = SmallCheckpoint();
+  checkpoint.shapes["model.image_newline"] = {12};
+  expect_refused(checkpoint, {"image_newline", "has no place"});
+  checkpoint = next_checkpoint();
+  checkpoint.preprocessor["image_processor_type"] = "CLIPImageProcessor";
+  expect_refused(checkpoint, {"LLaVA-1.6", "LlavaNextImageProcessor"});
+  checkpoint.preprocessor.erase("image_processor_type");
+  EXPECT_TRUE(open(checkpoint));
+  checkpoint = SmallCheckpoint();
+  checkpoint.preprocessor["image_processor_type"] = "LlavaNextImageProcessor";
+  expect_refused(checkpoint, {"LLaVA-1.5", "CLIPImageProcessor"});
+}
+
+TEST(checkpoint, model_and_image_processor_agree_on_tiles) {
+  SmallCheckpoint checkpoint = next_checkpoint();
+  checkpoint.preprocessor["image_grid_pinpoints"] = {{16, 16}, {8, 16}};
+  expect_refused(checkpoint, {"image_grid_pinpoints", "differ"});
+  checkpoint = next_checkpoint();
+  checkpoint.preprocessor["do_center_crop"] = false;
+  checkpoint.preprocessor["size"] = {{"height", 8}, {"width", 8}};
+  EXPECT_TRUE(open(checkpoint));
+  checkpoint.preprocessor["crop_size"] = 4;
+  expect_refused(checkpoint, {"crop_size", "image_size"});
+}
+
 TEST(checkpoint, the_tokenizer_must_belong_to_the_model) {
   SmallCheckpoint checkpoint;
   checkpoint.config["image_token_index"] = 5;

@@ -147,9 +147,10 @@ TEST(config, an_image_token_outside_the_vocabulary_is_refused) {
 
 TEST(config, what_is_not_supported_is_refused_by_name) {
   const auto unsupported = ErrorKind::kUnsupported;
-  expect_refused("/model_type", "llava_next", unsupported);
+  expect_refused("/model_type", "llava_onevision", unsupported);
   expect_refused("/architectures", {"LlavaLlamaForCausalLM"}, unsupported);
-  expect_refused("/text_config/model_type", "mistral", unsupported);
+  expect_refused("/architectures", {"LlavaNextForConditionalGeneration"}, unsupported);
+  expect_refused("/text_config/model_type", "qwen2", unsupported);
   expect_refused("/vision_config/model_type", "siglip_vision_model", unsupported);
   expect_refused("/quantization_config", {{"bits", 4}}, unsupported);
   expect_refused("/mm_vision_tower", "openai/clip", unsupported);
@@ -158,6 +159,64 @@ TEST(config, what_is_not_supported_is_refused_by_name) {
   expect_refused("/torch_dtype", "float64", unsupported);
   EXPECT_FALSE(read(Json::object()));
   EXPECT_FALSE(read(Json::array()));
+}
+
+TEST(config, mistral_tells_null_from_absent) {
+  Json json = test::SmallCheckpoint().config;
+  json["text_config"] = {{"model_type", "mistral"}};
+  const auto absent = read(json);
+  ASSERT_TRUE(absent) << absent.error().message;
+  EXPECT_EQ(absent->text.kv_heads, 8);
+  EXPECT_EQ(absent->text.sliding_window, 4096);
+  EXPECT_EQ(absent->text.intermediate_size, 14336);
+  EXPECT_EQ(absent->text.max_positions, 131072);
+  json["text_config"]["num_key_value_heads"] = nullptr;
+  json["text_config"]["sliding_window"] = nullptr;
+  json["text_config"]["attention_bias"] = true;  // a key that Mistral does not have
+  const auto null = read(json);
+  ASSERT_TRUE(null) << null.error().message;
+  EXPECT_EQ(null->text.kv_heads, 32);
+  EXPECT_EQ(null->text.sliding_window, 0);
+  EXPECT_FALSE(null->text.attention_bias);
+  json["text_config"]["sliding_window"] = 7;
+  EXPECT_EQ(read(json)->text.sliding_window, 7);
+  json["text_config"]["sliding_window"] = 0;
+  EXPECT_FALSE(read(json));
+}
+
+TEST(config, the_published_next_file_gets_the_defaults_of_the_reference) {
+  const auto config = read(Json::parse(R"({
+    "architectures": ["LlavaNextForConditionalGeneration"], "model_type": "llava_next",
+    "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+    "image_token_index": 32000, "use_image_newline_parameter": true, "torch_dtype": "float16",
+    "text_config": {"model_type": "mistral", "intermediate_size": 14336, "rms_norm_eps": 1e-5,
+                    "max_position_embeddings": 32768, "num_key_value_heads": 8,
+                    "rope_theta": 1000000.0, "sliding_window": null, "vocab_size": 32064}})"));
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->text.rope.theta, 1e6);
+  EXPECT_EQ(config->text.sliding_window, 0);
+  EXPECT_EQ(config->vision.image_size, 336);
+  EXPECT_EQ(config->aspect_ratio, AspectRatio::kAnyres);
+  EXPECT_EQ(config->anyres.merge, PatchMerge::kSpatialUnpad);
+  const auto bare = read({{"model_type", "llava_next"}, {"image_token_index", 31999}});
+  ASSERT_TRUE(bare) << bare.error().message;
+  EXPECT_EQ(bare->anyres.sizes, config->anyres.sizes);
+  EXPECT_EQ(bare->anyres.sizes[3], (std::pair<int64_t, int64_t>{1008, 336}));
+}
+
+TEST(config, broken_tile_sizes_are_refused) {
+  Json json = {{"model_type", "llava_next"}, {"image_token_index", 31999}};
+  for (const Json& bad : {Json::array(), Json(336), Json("[[336, 672]]"), Json{{336, 336, 1}},
+                          Json{{336, 0}}, Json{{-336, 336}}, Json{{336, 1.5}}, Json{336, 672},
+                          Json{{336, 340}}, Json{{336 * 33, 336 * 33}}, Json{{336, 1 << 30}}}) {
+    json["image_grid_pinpoints"] = bad;
+    const auto config = read(json);
+    ASSERT_FALSE(config) << bad;
+    EXPECT_NE(config.error().message.find("image_grid_pinpoints"), std::string::npos);
+  }
+  json.erase("image_grid_pinpoints");
+  json["vision_feature_select_strategy"] = "full";
+  EXPECT_FALSE(read(json));
 }
 
 TEST(config, generation_settings_never_turn_sampling_on_by_themselves) {

@@ -7,6 +7,8 @@
 //   {"op":"format","format":F,"system":S|null,"turns":[[role,text]…],"pictures":N,"template":T|null}
 //   {"op":"prompt","text":T,"image_id":I,"tokens":[…]}  ids and offsets
 //   {"op":"pictures","directory":D}                 picture settings for what follows
+//   {"op":"tiles","layout":"hf"|"original","image":S,"patch":P,"sizes":[[H,W]…],"merge":M}  model
+//   {"op":"counts","pictures":[[H,W]…]}             rows, columns and tokens of each
 //   {"op":"preprocess","width":W,"height":H,"file":RGB,"aspect":A,"out":FLOATS}  shape
 
 #include <fstream>
@@ -17,9 +19,10 @@
 #include <string>
 
 #include "loader/config.h"
-#include "preprocess/image.h"
+#include "preprocess/tiles.h"
 #include "text/prompt.h"
 #include "text/tokenizer.h"
+#include "vlm/names.h"
 
 namespace {
 
@@ -27,6 +30,7 @@ using Json = nlohmann::json;
 
 std::unique_ptr<const vlm::Tokenizer> tokenizer;
 vlm::PreprocessorConfig pictures;
+vlm::ModelConfig model;
 
 Json error_of(const vlm::Error& error) {
   return {{"error", error.message}, {"kind", static_cast<int>(error.kind)}};
@@ -79,17 +83,41 @@ Json prompt(const Json& request) {
   return {{"ids", ids->ids}, {"offsets", ids->image_offsets}};
 }
 
+Json tiles(const Json& request) {
+  static const std::pair<const char*, vlm::PatchMerge> kMerges[] = {
+      {"flat", vlm::PatchMerge::kFlat},
+      {"spatial", vlm::PatchMerge::kSpatial},
+      {"spatial_unpad", vlm::PatchMerge::kSpatialUnpad},
+  };
+  model.layout =
+      request["layout"] == "original" ? vlm::Layout::kOriginal : vlm::Layout::kHuggingFace;
+  model.vision.image_size = request["image"];
+  model.vision.patch_size = request["patch"];
+  model.anyres.sizes = request["sizes"].get<vlm::TileSizes>();
+  for (const auto& [name, merge] : kMerges) {
+    if (request["merge"] == name) model.anyres.merge = merge;
+  }
+  return Json::object();
+}
+
+Json counts(const Json& request) {
+  Json replies = Json::array();
+  for (const Json& size : request["pictures"]) {
+    const vlm::TileGrid grid =
+        vlm::picture_grid(model, vlm::AspectRatio::kAnyres, size[0], size[1]);
+    replies.push_back({grid.rows, grid.columns, vlm::picture_tokens(model, grid)});
+  }
+  return {{"counts", replies}};
+}
+
 Json preprocess(const Json& request) {
   std::ifstream file(request["file"].get<std::string>(), std::ios::binary);
   vlm::Frame frame;
   frame.width = request["width"];
   frame.height = request["height"];
   frame.rgb.assign(std::istreambuf_iterator<char>(file), {});
-  const std::string aspect = request["aspect"];
-  const auto ratio = aspect == "pad"    ? vlm::AspectRatio::kPad
-                     : aspect == "crop" ? vlm::AspectRatio::kCrop
-                                        : vlm::AspectRatio::kAuto;
-  const auto pixels = vlm::preprocess_image(frame, pictures, ratio);
+  const auto ratio = vlm::enum_value(vlm::kAspectRatioNames, request["aspect"].get<std::string>());
+  const auto pixels = vlm::preprocess_picture(frame, model, pictures, ratio.value());
   if (!pixels) return error_of(pixels.error());
   std::ofstream out(request["out"].get<std::string>(), std::ios::binary);
   out.write(reinterpret_cast<const char*>(pixels->values.data()),
@@ -104,6 +132,8 @@ Json answer(const Json& request) {
   if (op == "decode") return decode(request);
   if (op == "format") return format(request);
   if (op == "prompt") return prompt(request);
+  if (op == "tiles") return tiles(request);
+  if (op == "counts") return counts(request);
   if (op == "preprocess") return preprocess(request);
   if (op != "pictures") return {{"error", "unknown op " + op}};
   const auto config = vlm::load_preprocessor_config(request["directory"]);
