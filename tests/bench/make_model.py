@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "parity"))
 import make_checkpoint  # noqa: E402
-from make_checkpoint import Spec, Text, Vision  # noqa: E402
+from specs import Spec, Text, Vision  # noqa: E402
 
 SIZES = {
     # name: vision hidden, heads, layers, intermediate, image; text hidden, heads, kv heads, layers, intermediate

@@ -5,6 +5,7 @@ import dataclasses
 import random
 
 import make_checkpoint
+import specs
 from engine import noise_picture
 
 EARLY_STOPPING = {"false": False, "true": True, "never": "never"}
@@ -17,9 +18,13 @@ class Request:
     pictures: list
     options: dict  # as the engine spells them
 
+    @property
+    def aspect(self):
+        return self.options.get("image_aspect_ratio", "auto")
+
     def reference_options(self):
         """The same as arguments of the reference's generate()."""
-        options = dict(self.options)
+        options = {name: value for name, value in self.options.items() if name != "image_aspect_ratio"}
         if "stop" in options:
             options["stop_strings"] = options.pop("stop")
         if "early_stopping" in options:
@@ -47,6 +52,21 @@ def random_picture(rng):
     return noise_picture(rng.randrange(2**31), size, mode)
 
 
+def random_tiled_picture(rng, spec):
+    """For tiles: sizes around those that pictures are fitted into, within one tile, and all the odd ones."""
+    if rng.random() < 0.4:
+        return random_picture(rng)
+    height, width = rng.choice(spec.pinpoints)
+    shape = rng.choice(["exact", "nearly", "part", "within a tile"])
+    if shape == "nearly":
+        height, width = (max(1, side + rng.randrange(-3, 4)) for side in (height, width))
+    elif shape == "part":
+        height, width = rng.randrange(1, 2 * height), rng.randrange(1, 2 * width)
+    elif shape == "within a tile":
+        height, width = (rng.randrange(1, spec.vision.image + 1) for _ in range(2))
+    return noise_picture(rng.randrange(2**31), (width, height))
+
+
 def random_prompt(rng, words, pictures, length):
     """About `length` words with `pictures` placeholders at random places."""
     parts = [rng.choice(words) for _ in range(length)]
@@ -67,13 +87,16 @@ def make_requests(seed, spec):
     words = [word for line in make_checkpoint.made_up_text(spec.seed, 40) for word in line.split()]
     # Where the rotary scale is dynamic, prompts stay short enough for the context.
     longest = 14 if spec.rope != "dynamic" else 8
-    fits = 1 if make_checkpoint.spec_image_tokens(spec) > 20 else 3
+    fits = 1 if specs.spec_image_tokens(spec) > 20 else 3
 
     def prompt(pictures):
         return random_prompt(rng, words, pictures, rng.randrange(1, longest))
 
+    def picture():
+        return random_tiled_picture(rng, spec) if spec.grids else random_picture(rng)
+
     def request(kind, pictures, **options):
-        return Request(kind, prompt(pictures), [random_picture(rng) for _ in range(pictures)], options)
+        return Request(kind, prompt(pictures), [picture() for _ in range(pictures)], options)
 
     several = rng.choice([1, 1, 2, 3]) if spec.rope != "dynamic" else fits
     requests = [
@@ -93,6 +116,9 @@ def make_requests(seed, spec):
                "length_penalty": rng.choice([1.0, 0.5, 2.0]), "early_stopping": rng.choice(sorted(EARLY_STOPPING)),
                **rng.choice([{"repetition_penalty": 1.3}, {"no_repeat_ngram_size": 2}, {"min_new_tokens": 5}])}
     requests.append(request("beams, penalties", 1, **options))
+    if spec.grids:
+        requests.append(request("without tiles", rng.choice([1, 2]), max_new_tokens=8,
+                                image_aspect_ratio=rng.choice(["crop", "pad"])))
     return requests
 
 

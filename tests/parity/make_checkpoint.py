@@ -21,8 +21,8 @@ import random
 import torch
 from safetensors.torch import save_file
 
-BYTE_PIECES = 256
-SPECIALS = 3  # <unk>, <s>, </s>
+from specs import GENERATIONS, TEXT_MODELS, random_family, random_spec, spec_image_tokens
+
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 # The layout of prompts that LLaVA-1.5 checkpoints of this layout are used with.
@@ -34,164 +34,6 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% else %}{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
     "{% generation %}{{ content['text'] + ' '}}{% endgeneration %}{% endfor %}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}")
-
-
-@dataclasses.dataclass
-class Vision:
-    hidden: int
-    heads: int
-    layers: int
-    intermediate: int
-    image: int
-    patch: int
-    activation: str = "quick_gelu"
-    eps: float = 1e-5
-
-    @property
-    def patches(self):
-        return (self.image // self.patch) ** 2
-
-
-@dataclasses.dataclass
-class Text:
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    layers: int
-    intermediate: int
-    vocab: int = 0  # set when the tokenizer exists
-    activation: str = "silu"
-    eps: float = 1e-6
-    attention_bias: bool = False
-    mlp_bias: bool = False
-    tied: bool = False
-    max_positions: int = 2048
-    theta: float = 10000.0
-
-
-@dataclasses.dataclass
-class Spec:
-    """Everything that makes a checkpoint. Fields named *_style choose between spellings of the same thing."""
-    seed: int
-    vision: Vision
-    text: Text
-    pieces: int = 400  # sentencepiece pieces
-    vocab_multiple: int = 1
-    feature_layer: object = -2  # int or list
-    select: str = "default"
-    projector_activation: str = "gelu"
-    projector_bias: bool = True
-    rope: str = "default"
-    rope_factor: float = 2.0
-    rope_original: int = 64
-    rope_style: str = "new"  # new: rope_parameters; old: rope_theta and rope_scaling; alias: `type` for `rope_type`
-    names_style: str = "classic"
-    sharded: bool = False
-    dtype: str = "float32"
-    dtype_key: str = "dtype"
-    explicit_defaults: bool = True  # write keys whose value is the default of the reference
-    extra_buffers: bool = False  # position_ids and inv_freq, as old checkpoints carry them
-    legacy_tokenizer: object = None  # true, false or absent
-    added_tokens_style: str = "config"
-    template_style: str = "none"
-    preprocessor_style: str = "file"
-    preprocessor: dict = dataclasses.field(default_factory=dict)
-    eos: list = dataclasses.field(default_factory=lambda: [2])
-    generation_config: bool = True
-
-
-def random_spec(seed):
-    """A checkpoint of a random shape. Only `seed` decides."""
-    rng = random.Random(seed)
-    heads = rng.choice([1, 2, 3, 4, 8])
-    kv_heads = rng.choice([n for n in range(1, heads + 1) if heads % n == 0])
-    hidden = heads * rng.choice([8, 10, 12, 16, 24])
-    head_dim = rng.choice([hidden // heads] * 3 + [8, 16, 20, 32])
-    head_dim += head_dim % 2
-    text = Text(
-        hidden=hidden, heads=heads, kv_heads=kv_heads, head_dim=head_dim, layers=rng.choice([1, 2, 2, 3, 5]),
-        intermediate=rng.choice([17, 48, 64, 96, 160]),
-        activation=rng.choice(["silu"] * 4 + ["gelu", "gelu_pytorch_tanh", "relu"]),
-        eps=rng.choice([1e-6, 1e-5, 1e-4, 1e-3]), attention_bias=rng.random() < 0.25, mlp_bias=rng.random() < 0.15,
-        tied=rng.random() < 0.25, theta=rng.choice([10000.0, 10000.0, 1000000.0, 500.0]))
-    vision_heads = rng.choice([1, 2, 3, 4])
-    patch = rng.choice([4, 6, 7, 8, 14, 16])
-    vision = Vision(
-        hidden=vision_heads * rng.choice([8, 12, 16, 20]), heads=vision_heads, layers=rng.choice([2, 3, 4, 5]),
-        intermediate=rng.choice([24, 50, 64, 128]), patch=patch,
-        image=patch * rng.choice([1, 2, 3, 4, 5, 6]) + rng.choice([0] * 5 + [patch // 2]),
-        activation=rng.choice(["quick_gelu"] * 4 + ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"]),
-        eps=rng.choice([1e-5, 1e-5, 1e-6, 1e-3]))
-    spec = Spec(
-        seed=seed, vision=vision, text=text, pieces=rng.choice([330, 360, 400, 500, 700]),
-        vocab_multiple=rng.choice([1, 1, 8, 64]), feature_layer=random_feature_layer(rng, vision.layers),
-        select=rng.choice(["default", "default", "full"]),
-        projector_activation=rng.choice(["gelu"] * 4 + ["gelu_pytorch_tanh", "quick_gelu", "relu", "silu"]),
-        projector_bias=rng.random() < 0.8, rope=rng.choice(["default"] * 4 + ["linear", "dynamic", "llama3"]),
-        rope_factor=rng.choice([2.0, 4.0, 8.0, 1.5]), rope_original=rng.choice([32, 64, 256]),
-        rope_style=rng.choice(["new", "old", "alias"]),
-        names_style=rng.choice(["classic", "classic", "memory", "fresh", "memory_fresh"]),
-        sharded=rng.random() < 0.3, dtype=rng.choice(["float32"] * 3 + ["float16", "bfloat16"]),
-        dtype_key=rng.choice(["dtype", "torch_dtype", "absent"]), explicit_defaults=rng.random() < 0.6,
-        extra_buffers=rng.random() < 0.2, legacy_tokenizer=rng.choice([True, False, None]),
-        added_tokens_style=rng.choice(["config", "config", "file"]),
-        template_style=rng.choice(["none", "json", "jinja", "tokenizer_config", "processor_config"]),
-        preprocessor_style=rng.choice(["file", "file", "nested"]), generation_config=rng.random() < 0.85)
-    spec.preprocessor = random_preprocessor(rng, vision.image)
-    if spec.rope == "dynamic":
-        # Some prompts are longer already, others grow out of it; the context is `factor` times as long.
-        text.max_positions = spec_image_tokens(spec) + rng.choice([24, 40, 70])
-        spec.rope_factor = max(spec.rope_factor, 4.0)
-    if spec.generation_config and rng.random() < 0.6:
-        # Ordinary tokens that end a text: a random model would hardly ever come to </s>.
-        spec.eos += [rng.randrange(SPECIALS, spec.pieces) for _ in range(rng.choice([1, 2, 12, 40]))]
-        spec.eos = list(dict.fromkeys(spec.eos))
-    return spec
-
-
-def random_feature_layer(rng, layers):
-    def one():
-        return rng.choice([-2, -2, -1, -layers, rng.randrange(0, layers + 1), -rng.randrange(1, layers + 2)])
-    if rng.random() < 0.25:
-        return [one() for _ in range(rng.choice([1, 2, 3]))]
-    return one()
-
-
-def random_preprocessor(rng, image):
-    """Settings that always end in pictures of image × image."""
-    config = {"image_processor_type": "CLIPImageProcessor", "do_convert_rgb": True}
-    kind = rng.choice(["crop", "crop", "crop", "square", "square_crop", "short_small", "unresized"])
-    square = {"height": image, "width": image}
-    if kind == "crop":
-        config.update(size={"shortest_edge": image}, crop_size=square, do_center_crop=True)
-    elif kind == "square":
-        config.update(size=square, do_center_crop=False)
-    elif kind == "square_crop":
-        config.update(size={"height": image + rng.randrange(0, 20), "width": image + rng.randrange(0, 20)},
-                      crop_size=square, do_center_crop=True)
-    elif kind == "short_small":
-        config.update(size={"shortest_edge": max(1, image - rng.randrange(-9, 9))}, crop_size=square,
-                      do_center_crop=True)
-    else:
-        config.update(do_resize=False, crop_size=square, do_center_crop=True)
-    if kind in ("crop", "square") and rng.random() < 0.35:
-        config.update(image_processor_type="LlavaImageProcessor", do_pad=True)
-    if kind == "crop" and rng.random() < 0.3:  # the form that OpenAI's CLIP files have
-        config.update(size=image, crop_size=image)
-    config["resample"] = rng.choice([3, 3, 3, 3, 2, 1, 0, 4, 5])
-    if rng.random() < 0.3:
-        config["image_mean"] = [rng.uniform(0.3, 0.6) for _ in range(3)]
-        config["image_std"] = [rng.uniform(0.2, 0.5) for _ in range(3)]
-    if rng.random() < 0.2:
-        config["rescale_factor"] = rng.choice([0.00392156862745098, 1 / 256, 1 / 127.5])
-    if rng.random() < 0.1:
-        config["do_normalize"] = False
-    return config
-
-
-def spec_image_tokens(spec):
-    return spec.vision.patches + (1 if spec.select == "full" else 0)
 
 
 # ---- Tokenizer
@@ -286,6 +128,8 @@ def tensor_shapes(spec):
     features = v.hidden * (len(spec.feature_layer) if isinstance(spec.feature_layer, list) else 1)
     linear("multi_modal_projector.linear_1", t.hidden, features, spec.projector_bias)
     linear("multi_modal_projector.linear_2", t.hidden, t.hidden, spec.projector_bias)
+    if spec.generation == "next":
+        shapes["image_newline"] = (t.hidden,)
 
     shapes["language_model.model.embed_tokens.weight"] = (t.vocab, t.hidden)
     for i in range(t.layers):
@@ -382,39 +226,64 @@ def drop_defaults(config, defaults):
     return {key: value for key, value in config.items() if key not in defaults or defaults[key] != value}
 
 
-def make_config(spec):
-    v, t = spec.vision, spec.text
-    vision = {
+def vision_config(spec):
+    v = spec.vision
+    config = {
         "model_type": "clip_vision_model", "hidden_size": v.hidden, "num_attention_heads": v.heads,
         "num_hidden_layers": v.layers, "intermediate_size": v.intermediate, "image_size": v.image,
         "patch_size": v.patch, "hidden_act": v.activation, "layer_norm_eps": v.eps, "num_channels": 3,
         "projection_dim": 16}
-    text = {
-        "model_type": "llama", "vocab_size": t.vocab, "hidden_size": t.hidden, "num_attention_heads": t.heads,
+    if spec.explicit_defaults:
+        return config
+    return drop_defaults(config, {"model_type": "clip_vision_model", "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
+                                  "num_channels": 3})
+
+
+def text_config(spec):
+    t = spec.text
+    mistral = spec.text_model == "mistral"
+    config = {
+        "model_type": spec.text_model, "vocab_size": t.vocab, "hidden_size": t.hidden, "num_attention_heads": t.heads,
         "num_key_value_heads": t.kv_heads, "head_dim": t.head_dim, "num_hidden_layers": t.layers,
         "intermediate_size": t.intermediate, "hidden_act": t.activation, "rms_norm_eps": t.eps,
-        "attention_bias": t.attention_bias, "mlp_bias": t.mlp_bias, "max_position_embeddings": t.max_positions,
-        "tie_word_embeddings": t.tied, "bos_token_id": 1, "eos_token_id": 2, **rope_config(spec)}
+        "max_position_embeddings": t.max_positions, "tie_word_embeddings": t.tied, "bos_token_id": 1,
+        "eos_token_id": 2, **rope_config(spec)}
+    if mistral:
+        config["sliding_window"] = t.sliding_window
+    else:
+        config.update(attention_bias=t.attention_bias, mlp_bias=t.mlp_bias)
+    if spec.explicit_defaults:
+        return config
+    if mistral and t.kv_heads == t.heads:
+        config["num_key_value_heads"] = None  # as many as heads; absent it is 8
+    return drop_defaults(config, {
+        "model_type": "llama", "num_key_value_heads": 8 if mistral else t.heads,
+        "head_dim": t.hidden // t.heads, "hidden_act": "silu", "rms_norm_eps": 1e-6, "attention_bias": False,
+        "mlp_bias": False, "max_position_embeddings": 131072 if mistral else 2048, "sliding_window": 4096,
+        "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "rope_theta": 10000.0,
+        "rope_scaling": None})
+
+
+def make_config(spec):
+    following = spec.generation == "next"
     config = {
-        "architectures": ["LlavaForConditionalGeneration"], "model_type": "llava",
-        "image_token_index": spec.pieces, "pad_token_id": spec.pieces + 1,
-        "projector_hidden_act": spec.projector_activation, "multimodal_projector_bias": spec.projector_bias,
-        "vision_feature_layer": spec.feature_layer, "vision_feature_select_strategy": spec.select,
-        "image_seq_length": spec_image_tokens(spec), "tie_word_embeddings": t.tied}
+        "architectures": [f"Llava{'Next' if following else ''}ForConditionalGeneration"],
+        "model_type": "llava_next" if following else "llava", "image_token_index": spec.pieces,
+        "pad_token_id": spec.pieces + 1, "projector_hidden_act": spec.projector_activation,
+        "multimodal_projector_bias": spec.projector_bias, "vision_feature_layer": spec.feature_layer,
+        "vision_feature_select_strategy": spec.select, "image_seq_length": spec_image_tokens(spec),
+        "tie_word_embeddings": spec.text.tied}
+    if following:
+        config.update(image_grid_pinpoints=spec.pinpoints, use_image_newline_parameter=True)
     if not spec.explicit_defaults:
-        vision = drop_defaults(vision, {"model_type": "clip_vision_model", "hidden_act": "quick_gelu",
-                                        "layer_norm_eps": 1e-5, "num_channels": 3})
-        text = drop_defaults(text, {
-            "model_type": "llama", "num_key_value_heads": t.heads, "head_dim": t.hidden // t.heads,
-            "hidden_act": "silu", "rms_norm_eps": 1e-6, "attention_bias": False, "mlp_bias": False,
-            "max_position_embeddings": 2048, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
-            "rope_theta": 10000.0, "rope_scaling": None})
         config = drop_defaults(config, {"projector_hidden_act": "gelu", "multimodal_projector_bias": True,
                                         "vision_feature_layer": -2, "vision_feature_select_strategy": "default",
-                                        "tie_word_embeddings": False})
+                                        "tie_word_embeddings": False, "use_image_newline_parameter": True,
+                                        "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336],
+                                                                 [336, 1008]]})
     if spec.dtype_key != "absent":
         config[spec.dtype_key] = spec.dtype
-    return {**config, "text_config": text, "vision_config": vision}
+    return {**config, "text_config": text_config(spec), "vision_config": vision_config(spec)}
 
 
 def write_configs(out, spec):
@@ -423,8 +292,9 @@ def write_configs(out, spec):
         eos = spec.eos if len(spec.eos) > 1 else spec.eos[0]
         write_json(out / "generation_config.json", {"bos_token_id": 1, "eos_token_id": eos,
                                                     "pad_token_id": spec.pieces + 1})
-    processor = {"processor_class": "LlavaProcessor", "image_token": "<image>", "patch_size": spec.vision.patch,
-                 "num_additional_image_tokens": 1, "vision_feature_select_strategy": spec.select}
+    processor = {"processor_class": "LlavaNextProcessor" if spec.generation == "next" else "LlavaProcessor",
+                 "image_token": "<image>", "patch_size": spec.vision.patch, "num_additional_image_tokens": 1,
+                 "vision_feature_select_strategy": spec.select}
     if spec.preprocessor_style == "nested":
         processor["image_processor"] = spec.preprocessor
     else:
@@ -470,9 +340,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", help="directory to write")
     parser.add_argument("--seed", type=int, default=0, help="decides everything that --set does not")
+    parser.add_argument("--generation", choices=["any", *GENERATIONS], default="1.5", help="of LLaVA")
+    parser.add_argument("--text-model", choices=["any", *TEXT_MODELS], default="llama")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one field, e.g. text.layers=3")
     options = parser.parse_args()
-    spec = random_spec(options.seed)
+    spec = random_spec(options.seed, *random_family(options.seed, options.generation, options.text_model))
     for setting in options.set:
         apply_setting(spec, setting)
     write_checkpoint(options.out, spec)

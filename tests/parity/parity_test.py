@@ -9,7 +9,8 @@ their log-probabilities, and the same requests submitted at once instead of one 
 A difference of ids is put down to a near-tie only where the reference itself decided by less than 1e-5 relative; such
 cases are counted and must stay below 1 %.
 
-    parity_test.py                        120 cases from seed 0, or from --seed
+    parity_test.py                        120 cases from seed 0, or from --seed, of all generations and text models
+    parity_test.py --generation next --text-model mistral
     parity_test.py --cases 3000 --seed 5  a long run; --case 17 repeats one case and prints more
 """
 
@@ -29,6 +30,7 @@ from safetensors.torch import load_file
 
 import cases
 import make_checkpoint
+import specs
 from engine import Engine, EngineCrash, raw_request
 from reference import Reference
 
@@ -48,6 +50,7 @@ class Tally:
         self.near_ties = collections.Counter()
         self.worst = collections.defaultdict(float)
         self.failures = []
+        self.cases = collections.defaultdict(collections.Counter)  # family → passed or failed → how many
 
     def check(self, seed, what, good, detail=""):
         if good:
@@ -60,7 +63,12 @@ class Tally:
     def near_tie(self, what):
         self.near_ties[what] += 1
 
+    def add_case(self, spec, passed):
+        self.cases[spec.family]["passed" if passed else "failed"] += 1
+
     def add(self, other):
+        for family, counts in other.cases.items():
+            self.cases[family] += counts
         self.passed += other.passed
         self.failed += other.failed
         self.near_ties += other.near_ties
@@ -73,6 +81,12 @@ class Tally:
         for what in sorted(set(self.passed) | set(self.failed) | set(self.near_ties)):
             worst = f"{self.worst[what]:.1e}" if what in self.worst else ""
             lines.append(f"{what:28} {self.passed[what]:8} {self.failed[what]:8} {self.near_ties[what]:9}  {worst}")
+        return lines
+
+    def families(self):
+        lines = [f"{'layout':8} {'generation':10} {'text model':10} {'passed':>7} {'failed':>7}"]
+        for (layout, generation, text_model), counts in sorted(self.cases.items()):
+            lines.append(f"{layout:8} {generation:10} {text_model:10} {counts['passed']:7} {counts['failed']:7}")
         return lines
 
 
@@ -167,9 +181,10 @@ def engine_request(engine, request, **more):
     return {**raw_request(request.text, frames, **request.options), **more}
 
 
-def run_case(tally, engine, seed, directory, verbose=False):
+def run_case(tally, engine, spec, directory, verbose=False):
     """One checkpoint and its requests."""
-    spec = make_checkpoint.write_checkpoint(directory, make_checkpoint.random_spec(seed))
+    seed = spec.seed
+    make_checkpoint.write_checkpoint(directory, spec)
     if verbose:
         print(dataclasses.asdict(spec))
     reference = Reference(directory)
@@ -192,7 +207,7 @@ def run_case(tally, engine, seed, directory, verbose=False):
         answer = engine.run([engine_request(engine, request, **more)])[0]
         alone.append(answer)
         if i == 0 and answer["ok"]:
-            inputs = reference.inputs(request.text, request.pictures)
+            inputs = reference.inputs(request.text, request.pictures, request.aspect)
             trace = compare_trace(tally, seed, more["trace"], reference.trace(inputs))
             tally.check(seed, "trace token_ids", trace["token_ids"].tolist() == answer["token_ids"])
         compare_answer(tally, seed, reference, request, theirs, answer)
@@ -203,7 +218,8 @@ def run_case(tally, engine, seed, directory, verbose=False):
 
 
 def expect(reference, request):
-    return reference.generate(reference.inputs(request.text, request.pictures), **request.reference_options())
+    inputs = reference.inputs(request.text, request.pictures, request.aspect)
+    return reference.generate(inputs, **request.reference_options())
 
 
 def compare_partials(tally, seed, request, answer):
@@ -229,16 +245,18 @@ def compare_batch(tally, engine, seed, requests, alone):
                     f"{alone[i].get('token_ids')}")
 
 
-def guarded_case(tally, engine, seed, verbose):
+def guarded_case(tally, engine, spec, verbose):
+    seed, before = spec.seed, len(tally.failures)
     directory = tempfile.mkdtemp(prefix="vlm-parity-")
     try:
-        run_case(tally, engine, seed, directory, verbose)
+        run_case(tally, engine, spec, directory, verbose)
     except EngineCrash as crash:
         tally.check(seed, "no crash", False, str(crash))
     except Exception:  # a case that cannot be judged has not passed
         tally.check(seed, "runs", False, traceback.format_exc(limit=-4))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+    tally.add_case(spec, len(tally.failures) == before)
 
 
 def report_tap(number, seed, before, tally):
@@ -253,6 +271,8 @@ def main():
     parser.add_argument("--cases", type=int, default=120, help="how many checkpoints (default 120)")
     parser.add_argument("--seed", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--case", type=int, help="this seed alone, with everything about it")
+    parser.add_argument("--generation", choices=["any", *specs.GENERATIONS], default="any", help="of LLaVA (default any)")
+    parser.add_argument("--text-model", choices=["any", *specs.TEXT_MODELS], default="any", help="default any")
     parser.add_argument("--tap", action="store_true", help="one line for each case, in TAP")
     options = parser.parse_args()
     seeds = [options.case] if options.case is not None else range(options.seed, options.seed + options.cases)
@@ -263,7 +283,8 @@ def main():
         print(f"TAP version 13\n1..{len(seeds) + 1}", flush=True)
     for number, seed in enumerate(seeds, 1):
         before = len(tally.failures)
-        guarded_case(tally, engine, seed, options.case is not None)
+        family = specs.random_family(seed, options.generation, options.text_model)
+        guarded_case(tally, engine, specs.random_spec(seed, *family), options.case is not None)
         if options.tap:
             report_tap(number, seed, before, tally)
         else:
@@ -275,7 +296,7 @@ def main():
     ties, total = sum(tally.near_ties.values()), sum(tally.passed.values())
     few_ties = ties < 0.01 * max(total, 1) + 1
     prefix = "# " if options.tap else ""
-    print("\n" * (not options.tap) + "\n".join(prefix + line for line in tally.table()))
+    print("\n" * (not options.tap) + "\n".join(prefix + line for line in [*tally.table(), *tally.families()]))
     print(f"{prefix}seeds {seeds[0]} to {seeds[-1]}; {ties} near-ties (below {NEAR_TIE} relative)")
     if options.tap:
         print(f"{'ok' if few_ties else 'not ok'} {len(seeds) + 1} - near-ties stay below 1 %")

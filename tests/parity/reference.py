@@ -8,14 +8,20 @@ import types
 
 import torch
 import transformers
-from transformers import AutoTokenizer, LlamaTokenizer, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import (AutoTokenizer, LlamaTokenizer, LlavaForConditionalGeneration,
+                          LlavaNextForConditionalGeneration, LlavaNextProcessor, LlavaProcessor)
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from transformers.models.llava_next import modeling_llava_next
+from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
-PROCESSORS = {"CLIPImageProcessor": CLIPImageProcessorPil, "LlavaImageProcessor": LlavaImageProcessorPil}
+MODELS = {"llava": LlavaForConditionalGeneration, "llava_next": LlavaNextForConditionalGeneration}
+PROCESSORS = {"CLIPImageProcessor": CLIPImageProcessorPil, "LlavaImageProcessor": LlavaImageProcessorPil,
+              "LlavaNextImageProcessor": LlavaNextImageProcessorPil}
+MODEL_INPUTS = ("input_ids", "attention_mask", "pixel_values", "image_sizes")
 
 
 class Reference:
@@ -23,18 +29,33 @@ class Reference:
 
     def __init__(self, directory, dtype=torch.float32):
         directory = pathlib.Path(directory)
-        self.model, info = LlavaForConditionalGeneration.from_pretrained(
+        config = json.loads((directory / "config.json").read_text())
+        self.tiles = config["model_type"] == "llava_next"
+        self.model, info = MODELS[config["model_type"]].from_pretrained(
             directory, dtype=dtype, output_loading_info=True)
         if info["missing_keys"] or info.get("mismatched_keys"):
             raise AssertionError(f"the reference left weights at random: {info}")
         self.model.eval()
         self.processor = load_processor(directory)
         self.tokenizer = self.processor.tokenizer
+        self.whole_processors = load_whole_processors(directory) if self.tiles else {}
 
-    def inputs(self, text, pictures):
+    def inputs(self, text, pictures, aspect="auto"):
+        """`aspect` crop or pad: pictures as wholes, where the checkpoint would make tiles."""
+        if aspect != "auto":
+            return self.whole_inputs(text, pictures, self.whole_processors[aspect])
         batch = self.processor(images=list(pictures) or None, text=text, return_tensors="pt")
-        return {key: value for key, value in batch.items()
-                if key in ("input_ids", "attention_mask", "pixel_values")}
+        return {key: value for key, value in batch.items() if key in MODEL_INPUTS}
+
+    def whole_inputs(self, text, pictures, image_processor):
+        """What a model with tiles takes where each picture has none. Its own processor never makes that."""
+        vision = self.model.config.vision_config
+        tokens = (vision.image_size // vision.patch_size) ** 2 + 1  # the newline
+        inputs = dict(self.tokenizer(text.replace("<image>", "<image>" * tokens), return_tensors="pt"))
+        pixels = image_processor(images=list(pictures), return_tensors="pt")["pixel_values"]
+        sizes = torch.tensor([[picture.height, picture.width] for picture in pictures])
+        return {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"],
+                "pixel_values": pixels[:, None], "image_sizes": sizes}
 
     @torch.no_grad()
     def trace(self, inputs):
@@ -48,18 +69,32 @@ class Reference:
         def keep_decoder(_module, _args, kwargs):
             kept["inputs_embeds"] = kwargs["inputs_embeds"][0].detach()
 
+        counted = tiles_of_wholes(inputs) if self.tiles else contextlib.nullcontext()
         hooks = [model.multi_modal_projector.register_forward_hook(keep_projector),
                  model.language_model.register_forward_pre_hook(keep_decoder, with_kwargs=True)]
         try:
             self.forget_positions()
-            kept["first_logits"] = self.model(**inputs).logits[0, -1]
+            with counted:
+                kept["first_logits"] = self.model(**inputs).logits[0, -1]
         finally:
             for hook in hooks:
                 hook.remove()
         if "image_embeds" in kept:
-            kept["pixel_values"] = inputs["pixel_values"]
+            kept["pixel_values"] = self.images(inputs)
             kept["image_embeds"] = kept["image_embeds"].reshape(-1, kept["image_embeds"].shape[-1])
+            if self.tiles:  # the projector's output is not put together yet
+                kept["image_embeds"] = kept["inputs_embeds"][kept["prompt_ids"] == self.model.config.image_token_id]
         return kept
+
+    def images(self, inputs):
+        """The tower's inputs without what fills up pictures of fewer tiles."""
+        pixels = inputs["pixel_values"]
+        if not self.tiles or pixels.shape[1] == 1:
+            return pixels.flatten(0, 1) if self.tiles else pixels
+        config = self.model.config
+        counts = [modeling_llava_next.image_size_to_num_patches(
+            size, config.image_grid_pinpoints, config.vision_config.image_size) for size in inputs["image_sizes"]]
+        return torch.cat([own[:count] for own, count in zip(pixels, counts)])
 
     @torch.no_grad()
     def generate(self, inputs, **options):
@@ -69,7 +104,8 @@ class Reference:
         if "stop_strings" in arguments:
             arguments["tokenizer"] = self.tokenizer
         beams = arguments.get("num_beams", 1)
-        with watched_beams(self.model) if beams > 1 else contextlib.nullcontext() as gaps:
+        counted = tiles_of_wholes(inputs) if self.tiles else contextlib.nullcontext()
+        with counted, watched_beams(self.model) if beams > 1 else contextlib.nullcontext() as gaps:
             output = self.model.generate(**inputs, **arguments, output_scores=True, output_logits=True,
                                          return_dict_in_generate=True)
         ids = output.sequences[0, inputs["input_ids"].shape[1]:].tolist()
@@ -106,10 +142,32 @@ def load_processor(directory):
     pictures_file = directory / "preprocessor_config.json"
     pictures = settings.get("image_processor") or json.loads(pictures_file.read_text())
     image_processor = PROCESSORS[pictures["image_processor_type"]].from_pretrained(directory)
-    return LlavaProcessor(
+    return (LlavaNextProcessor if settings["processor_class"] == "LlavaNextProcessor" else LlavaProcessor)(
         image_processor=image_processor, tokenizer=load_tokenizer(directory),
         patch_size=settings["patch_size"], vision_feature_select_strategy=settings["vision_feature_select_strategy"],
         num_additional_image_tokens=settings["num_additional_image_tokens"])
+
+
+def load_whole_processors(directory):
+    """LLaVA-1.5's image processors with the settings of this checkpoint."""
+    settings = LlavaNextImageProcessorPil.from_pretrained(directory).to_dict()
+    for key in ("image_processor_type", "image_grid_pinpoints", "do_pad", "processor_class"):
+        settings.pop(key, None)
+    return {"crop": CLIPImageProcessorPil(**settings), "pad": LlavaImageProcessorPil(**settings, do_pad=True)}
+
+
+@contextlib.contextmanager
+def tiles_of_wholes(inputs):
+    """Makes the model count one image for each picture where the inputs hold no tiles."""
+    if "pixel_values" not in inputs or inputs["pixel_values"].shape[1] > 1:
+        yield
+        return
+    original = modeling_llava_next.image_size_to_num_patches
+    modeling_llava_next.image_size_to_num_patches = lambda **_: 1
+    try:
+        yield
+    finally:
+        modeling_llava_next.image_size_to_num_patches = original
 
 
 def relative_gap(scores):
