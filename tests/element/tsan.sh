@@ -1,0 +1,33 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Builds the plugin and its tests with the thread sanitizer into build-tsan/ and runs them: any race it sees fails.
+# No part of tests/run.sh, as it takes a build of its own.
+set -eu
+
+cd "$(dirname "$0")/../.."
+tests="delivery dispatch error live recorded share state text"
+targets="gst/libgstvlm.so tests/element/libfake-engine.so"
+for test in $tests; do
+  targets="$targets tests/element/element_$test"
+done
+if [ ! -f build-tsan/build.ninja ]; then
+  CC=gcc CXX=g++ meson setup build-tsan -Dtests=enabled -Dgst=enabled -Dexamples=disabled -Dcuda=disabled \
+    -Doptimization=1 -Db_sanitize=thread -Db_lundef=false
+fi
+# shellcheck disable=SC2086
+ninja -C build-tsan $targets
+
+here=$PWD/build-tsan
+export GST_PLUGIN_PATH="$here/gst" GST_REGISTRY="$here/tests/element/tsan.registry" GST_REGISTRY_FORK=no \
+  VLM_ENGINE_LIBRARY="$here/tests/element/libfake-engine.so" VLM_MODEL=fake: \
+  TSAN_OPTIONS="ignore_noninstrumented_modules=1 history_size=4"
+failed=0
+for test in $tests; do
+  # The sanitizer's own memory grows with every thread there was, so the process may not be measured.
+  if "build-tsan/tests/element/element_$test" --gtest_brief=1 --gtest_filter=-*leave_nothing_behind; then
+    echo "$test: no race"
+  else
+    echo "$test: failed" && failed=1
+  fi
+done
+exit $failed
