@@ -327,3 +327,20 @@ def test_pixels(tool, tmp_path):
         got = np.fromfile(tmp_path / "pixels", dtype=np.float32).reshape(reply["shape"])[0]
         assert got.shape == expected.shape, (index, settings, picture.shape)
         assert np.array_equal(got, expected), (index, settings, picture.shape, np.abs(got - expected).max())
+
+
+def test_hamming_pixels(tool, tmp_path):
+    """Whole scales, where weights are so even that their last bits decide."""
+    settings = {"image_processor_type": "CLIPImageProcessor", "size": {"height": 31, "width": 31}, "resample": 5,
+                "do_center_crop": False}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    tool.must("pictures", directory=str(tmp_path))
+    reference = CLIPImageProcessorPil.from_pretrained(tmp_path)
+    numbers = np.random.default_rng(SEED)
+    for scale in (2, 3, 4, 5) * 25:
+        pixels = numbers.integers(0, 256, (62, 31 * scale, 3), dtype=np.uint8)
+        (tmp_path / "frame").write_bytes(pixels.tobytes())
+        reply = tool.must("preprocess", width=31 * scale, height=62, file=str(tmp_path / "frame"), aspect="auto",
+                          out=str(tmp_path / "pixels"))
+        got = np.fromfile(tmp_path / "pixels", dtype=np.float32).reshape(reply["shape"])[0]
+        assert np.array_equal(got, reference(Image.fromarray(pixels))["pixel_values"][0]), scale
