@@ -254,14 +254,15 @@ def text_config(spec):
         config.update(attention_bias=t.attention_bias, mlp_bias=t.mlp_bias)
     if spec.explicit_defaults:
         return config
-    if mistral and t.kv_heads == t.heads:
-        config["num_key_value_heads"] = None  # as many as heads; absent it is 8
-    return drop_defaults(config, {
+    defaults = {
         "model_type": "llama", "num_key_value_heads": 8 if mistral else t.heads,
         "head_dim": t.hidden // t.heads, "hidden_act": "silu", "rms_norm_eps": 1e-6, "attention_bias": False,
         "mlp_bias": False, "max_position_embeddings": 131072 if mistral else 2048, "sliding_window": 4096,
         "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "rope_theta": 10000.0,
-        "rope_scaling": None})
+        "rope_scaling": None}
+    if not spec.generation_config:  # the reference makes one of what is written here, and nothing ends a text then
+        del defaults["eos_token_id"]
+    return drop_defaults(config, defaults)
 
 
 def make_config(spec):

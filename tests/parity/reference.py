@@ -103,6 +103,8 @@ class Reference:
         arguments = dict(options)
         if "stop_strings" in arguments:
             arguments["tokenizer"] = self.tokenizer
+        if getattr(self.model.config.text_config, "sliding_window", None) == 1:
+            arguments["use_cache"] = False  # with a window of 1 its cache forgets nothing: -0 cuts nothing off
         beams = arguments.get("num_beams", 1)
         counted = tiles_of_wholes(inputs) if self.tiles else contextlib.nullcontext()
         with counted, watched_beams(self.model) if beams > 1 else contextlib.nullcontext() as gaps:
