@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "base/device.h"
@@ -23,6 +24,7 @@
 #include "sampler/sampler.h"
 #include "trace.h"
 #include "vision/tower.h"
+#include "vlm/names.h"
 
 namespace vlm {
 namespace {
@@ -83,10 +85,21 @@ ExecutorLimits choose_limits(const TextConfig& config, at::ScalarType dtype, at:
   return {std::clamp<int64_t>(slots / 64, 64, 256), slots};
 }
 
+// How the decoder's matrices are packed; nothing: they are not.
+std::optional<PackedFormat> packed_format(Quantization quantization, at::Device device) {
+  if (quantization == Quantization::kNone) return std::nullopt;
+  if (!device.is_cpu()) {
+    throw Failure(ErrorKind::kUnsupported,
+                  std::string("quantization ") + quantization_name(quantization) +
+                      " runs on the CPU only: use quantization none on a GPU, or the device cpu");
+  }
+  return quantization == Quantization::kInt8 ? PackedFormat::kInt8 : PackedFormat::kInt4;
+}
+
 class TorchExecutor : public Executor {
  public:
   TorchExecutor(std::shared_ptr<const Checkpoint> checkpoint, at::Device device, DType dtype,
-                TensorSource source)
+                std::optional<PackedFormat> format, TensorSource source)
       : checkpoint_(std::move(checkpoint)),
         config_(checkpoint_->config()),
         device_(device),
@@ -94,7 +107,7 @@ class TorchExecutor : public Executor {
         tower_(config_, source),
         projector_(config_, source),
         merge_(config_, source),
-        decoder_(config_.text, source, device),
+        decoder_(config_.text, source, device, format),
         limits_(choose_limits(config_.text, dtype_, device)),
         cache_(config_.text, limits_.cache_slots, at::TensorOptions().dtype(dtype_).device(device)),
         buffers_(limits_.max_rows, std::min(context_length(config_.text), limits_.cache_slots),
@@ -301,15 +314,12 @@ std::unique_ptr<Executor> make_executor(const ModelSpec& spec,
                                         const LoadProgress& progress, std::stop_token stop) {
   return translated("loading the model", [&]() -> std::unique_ptr<Executor> {
     const c10::InferenceMode guard;
-    if (spec.quantization != Quantization::kNone) {
-      throw Failure(
-          ErrorKind::kUnsupported,
-          "weight quantisation is not implemented in this version: use quantization none");
-    }
     const at::Device device = resolve_device(spec.device);
+    const auto format = packed_format(spec.quantization, device);
     const DType dtype = resolve_dtype(spec.dtype, checkpoint->config().stored_dtype, device);
     TensorSource source(checkpoint->weights(), device, scalar_type(dtype), progress, stop);
-    return std::make_unique<TorchExecutor>(std::move(checkpoint), device, dtype, std::move(source));
+    return std::make_unique<TorchExecutor>(std::move(checkpoint), device, dtype, format,
+                                           std::move(source));
   });
 }
 

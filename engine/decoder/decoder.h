@@ -8,6 +8,7 @@
 
 #include "decoder/attention.h"
 #include "decoder/kv_cache.h"
+#include "decoder/linear.h"
 #include "decoder/rope.h"
 #include "loader/config.h"
 #include "loader/tensors.h"
@@ -29,7 +30,10 @@ struct DecoderBatch {
 /// construction.
 class Decoder {
  public:
-  Decoder(const TextConfig& config, TensorSource& source, at::Device device);
+  /// `format`: how the matrices are packed, where they are. Int4 leaves the output's table at int8,
+  /// whose rounding shows the most and whose size the least.
+  Decoder(const TextConfig& config, TensorSource& source, at::Device device,
+          std::optional<PackedFormat> format);
 
   /// [vocab_size, hidden_size]
   const at::Tensor& embedding_table() const { return embedding_; }
@@ -39,25 +43,22 @@ class Decoder {
   at::Tensor forward(const at::Tensor& embeds, const DecoderBatch& batch, KvCache& cache) const;
 
  private:
-  struct Linear {
-    at::Tensor weight, bias;  // [out, in], [out] or undefined
-  };
   struct Layer {
     at::Tensor input_norm, post_attention_norm;  // [hidden]
     Linear q, k, v, o, gate, up, down;
   };
 
-  static Linear take_linear(TensorSource& source, const std::string& name, int64_t out, int64_t in,
-                            bool bias);
-  Layer take_layer(TensorSource& source, int64_t index) const;
+  Layer take_layer(TensorSource& source, int64_t index, std::optional<PackedFormat> format) const;
+  Linear take_head(TensorSource& source, std::optional<PackedFormat> format) const;
   at::Tensor normalize(const at::Tensor& x, const at::Tensor& weight) const;
   at::Tensor attend(const at::Tensor& x, int64_t index, const DecoderBatch& batch,
                     const Rope::Angles& angles, KvCache& cache) const;
 
   TextConfig config_;
   Rope rope_;
-  at::Tensor embedding_, final_norm_, lm_head_;
+  at::Tensor embedding_, final_norm_;
   std::vector<Layer> layers_;
+  Linear lm_head_;
 };
 
 }  // namespace vlm

@@ -5,9 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
+
+#include "kernels/bfloat16.h"
 
 #if defined(__x86_64__)
 #define VLM_CPU_CLONES __attribute__((target_clones("default", "arch=haswell")))
@@ -19,28 +20,6 @@ namespace vlm {
 namespace {
 
 constexpr int64_t kLanes = 16;
-
-inline float widen(float value) {
-  return value;
-}
-
-inline float widen(uint16_t bfloat) {
-  const uint32_t bits = static_cast<uint32_t>(bfloat) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-inline void narrow(float value, float* out) {
-  *out = value;
-}
-
-inline void narrow(float value, uint16_t* out) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  const uint32_t rounded = bits + 0x7FFFu + ((bits >> 16) & 1u);
-  *out = static_cast<uint16_t>(std::isnan(value) ? 0x7FC0u : rounded >> 16);
-}
 
 // Lanes of partial sums let the compiler use vector registers without reordering the sums itself.
 template <typename T>

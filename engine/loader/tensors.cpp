@@ -37,6 +37,12 @@ at::Tensor view(const StoredTensor& stored) {
       at::TensorOptions().dtype(scalar_type(stored.type)));
 }
 
+at::Tensor there(at::Tensor tensor, const std::string& name, at::IntArrayRef shape) {
+  if (tensor.defined()) return tensor;
+  throw Failure(ErrorKind::kInvalidModel,
+                "the checkpoint has no tensor " + name + " of shape " + shape_text(shape));
+}
+
 }  // namespace
 
 at::ScalarType scalar_type(DType dtype) {
@@ -63,7 +69,8 @@ TensorSource::TensorSource(const Weights& weights, at::Device device, at::Scalar
   for (const auto& [name, tensor] : weights_.tensors()) stored_bytes_ += tensor.bytes;
 }
 
-at::Tensor TensorSource::take_optional(const std::string& name, at::IntArrayRef shape) {
+// Undefined where the checkpoint has none. Tells the progress.
+at::Tensor TensorSource::stored_view(const std::string& name, at::IntArrayRef shape) {
   const StoredTensor* stored = weights_.find(name);
   if (stored == nullptr) return {};
   if (stop_.stop_requested()) throw Failure(ErrorKind::kCancelled, "loading was cancelled");
@@ -76,23 +83,29 @@ at::Tensor TensorSource::take_optional(const std::string& name, at::IntArrayRef 
       reinterpret_cast<uintptr_t>(stored->data) % c10::elementSize(scalar_type(stored->type)) == 0;
   at::Tensor tensor = view(*stored);
   if (!aligned) tensor = tensor.clone();
-  tensor = tensor.to(at::TensorOptions().device(device_).dtype(dtype_));
+  if (!taken_.insert(name).second) return tensor;
   taken_bytes_ += stored->bytes;
   parameters_ += tensor.numel();
-  bytes_ += static_cast<int64_t>(tensor.nbytes());
   if (progress_) {
     progress_(static_cast<double>(taken_bytes_) / static_cast<double>(stored_bytes_), name);
   }
   return tensor;
 }
 
-at::Tensor TensorSource::take(const std::string& name, at::IntArrayRef shape) {
-  at::Tensor tensor = take_optional(name, shape);
-  if (!tensor.defined()) {
-    throw Failure(ErrorKind::kInvalidModel,
-                  "the checkpoint has no tensor " + name + " of shape " + shape_text(shape));
-  }
+at::Tensor TensorSource::take_optional(const std::string& name, at::IntArrayRef shape) {
+  at::Tensor tensor = stored_view(name, shape);
+  if (!tensor.defined()) return tensor;
+  tensor = tensor.to(at::TensorOptions().device(device_).dtype(dtype_));
+  count_held(tensor);
   return tensor;
+}
+
+at::Tensor TensorSource::take(const std::string& name, at::IntArrayRef shape) {
+  return there(take_optional(name, shape), name, shape);
+}
+
+at::Tensor TensorSource::take_stored(const std::string& name, at::IntArrayRef shape) {
+  return there(stored_view(name, shape), name, shape);
 }
 
 }  // namespace vlm

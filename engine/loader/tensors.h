@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -30,10 +31,17 @@ class TensorSource {
   /// Undefined where the checkpoint has none.
   at::Tensor take_optional(const std::string& name, at::IntArrayRef shape);
 
+  /// The tensor as the file holds it, on the CPU: for weights that are packed while loading.
+  /// What is held instead of it is told by count_held.
+  at::Tensor take_stored(const std::string& name, at::IntArrayRef shape);
+  void count_held(const at::Tensor& tensor) { bytes_ += static_cast<int64_t>(tensor.nbytes()); }
+
   int64_t parameters() const { return parameters_; }
   int64_t bytes() const { return bytes_; }
 
  private:
+  at::Tensor stored_view(const std::string& name, at::IntArrayRef shape);
+
   const Weights& weights_;
   at::Device device_;
   at::ScalarType dtype_;
@@ -41,6 +49,7 @@ class TensorSource {
   std::stop_token stop_;
   size_t stored_bytes_ = 0;  ///< of the whole checkpoint, for the progress
   size_t taken_bytes_ = 0;
+  std::set<std::string> taken_;  ///< what the progress and the parameters count already
   int64_t parameters_ = 0;
   int64_t bytes_ = 0;
 };

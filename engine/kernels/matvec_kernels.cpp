@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "kernels/matvec_kernels.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/bfloat16.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define VLM_AVX2 __attribute__((target("avx2,fma")))
+#endif
+
+namespace vlm {
+namespace {
+
+constexpr int64_t kGroup = PackedShape::kGroup;
+
+template <typename T>
+const T* row_of(const MatVecTask& task, int64_t output) {
+  return reinterpret_cast<const T*>(task.weights + output * task.shape.row_bytes());
+}
+
+float int8_scale(const MatVecTask& task, const int8_t* row) {
+  float scale;
+  std::memcpy(&scale, row + task.shape.padded_inputs(), sizeof scale);
+  return scale;
+}
+
+// Plain loops, which compilers turn into what vector instructions they know.
+
+template <int kRows>
+void bfloat16_portable(const MatVecTask& task, int64_t begin, int64_t end) {
+  for (int64_t output = begin; output < end; ++output) {
+    const auto* w = row_of<uint16_t>(task, output);
+    for (int row = 0; row < kRows; ++row) {
+      const float* x = task.inputs[row].wide.data();
+      float sum = 0;
+      for (int64_t i = 0; i < task.shape.inputs; ++i) {
+        sum += widen(w[i]) * x[i / 16 * 16 + i % 2 * 8 + i % 16 / 2];
+      }
+      task.y[row * task.shape.outputs + output] = sum;
+    }
+  }
+}
+
+template <int kRows>
+void int8_portable(const MatVecTask& task, int64_t begin, int64_t end) {
+  for (int64_t output = begin; output < end; ++output) {
+    const auto* w = row_of<int8_t>(task, output);
+    for (int row = 0; row < kRows; ++row) {
+      const int16_t* x = task.inputs[row].values.data();
+      float sum = 0;
+      for (int64_t i = 0; i < task.shape.padded_inputs(); i += kGroup) {
+        int32_t part = 0;
+        for (int64_t k = 0; k < kGroup; ++k) part += int32_t{w[i + k]} * x[i + k];
+        sum += static_cast<float>(part);
+      }
+      task.y[row * task.shape.outputs + output] =
+          sum * int8_scale(task, w) * task.inputs[row].scale;
+    }
+  }
+}
+
+template <int kRows>
+void int4_portable(const MatVecTask& task, int64_t begin, int64_t end) {
+  const int64_t groups = task.shape.padded_inputs() / kGroup;
+  for (int64_t output = begin; output < end; ++output) {
+    const auto* w = row_of<uint8_t>(task, output);
+    const auto* scales = reinterpret_cast<const uint16_t*>(w + groups * 16);
+    for (int row = 0; row < kRows; ++row) {
+      const MatVecInput& input = task.inputs[row];
+      float sum = 0;
+      for (int64_t group = 0; group < groups; ++group) {
+        const int16_t* x = input.values.data() + group * kGroup;
+        int32_t part = 0;
+        for (int64_t k = 0; k < 16; ++k) {
+          const int32_t both = w[group * 16 + k];
+          part += (both & 15) * x[k] + (both >> 4) * x[16 + k];
+        }
+        sum += (static_cast<float>(part) + input.group_shifts[static_cast<size_t>(group)]) *
+               widen(scales[group]);
+      }
+      task.y[row * task.shape.outputs + output] = sum * input.scale;
+    }
+  }
+}
+
+#if defined(__x86_64__)
+
+VLM_AVX2 inline float total(__m256 lanes) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+VLM_AVX2 inline __m256i load(const void* from) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(from));
+}
+
+VLM_AVX2 inline __m128i load_half(const void* from) {
+  return _mm_loadu_si128(static_cast<const __m128i*>(from));
+}
+
+// 16 weights from `from` times the inputs from number `at` on.
+template <int kRows>
+VLM_AVX2 inline void add16(const MatVecTask& task, const uint16_t* from, int64_t at, __m256* even,
+                           __m256* odd) {
+  const __m256i high = _mm256_set1_epi32(static_cast<int>(0xFFFF0000u));
+  const __m256i pairs = load(from);
+  const __m256 w_even = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+  const __m256 w_odd = _mm256_castsi256_ps(_mm256_and_si256(pairs, high));
+  for (int row = 0; row < kRows; ++row) {
+    const float* x = task.inputs[row].wide.data() + at;
+    even[row] = _mm256_fmadd_ps(w_even, _mm256_loadu_ps(x), even[row]);
+    odd[row] = _mm256_fmadd_ps(w_odd, _mm256_loadu_ps(x + 8), odd[row]);
+  }
+}
+
+template <int kRows>
+VLM_AVX2 void bfloat16_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
+  const int64_t inputs = task.shape.inputs;
+  const int64_t whole = inputs / 16 * 16;
+  for (int64_t output = begin; output < end; ++output) {
+    const auto* w = row_of<uint16_t>(task, output);
+    __m256 even[kRows], odd[kRows];
+    for (int row = 0; row < kRows; ++row) even[row] = odd[row] = _mm256_setzero_ps();
+    for (int64_t i = 0; i < whole; i += 16) add16<kRows>(task, w + i, i, even, odd);
+    if (whole < inputs) {
+      uint16_t tail[16] = {};
+      std::copy(w + whole, w + inputs, tail);
+      add16<kRows>(task, tail, whole, even, odd);
+    }
+    for (int row = 0; row < kRows; ++row) {
+      task.y[row * task.shape.outputs + output] = total(_mm256_add_ps(even[row], odd[row]));
+    }
+  }
+}
+
+template <int kRows>
+VLM_AVX2 void int8_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
+  // 2 products of 14 + 7 bits a step and lane: so many steps fit 31 bits with room to spare.
+  constexpr int64_t kSpan = 128 * kGroup;
+  const int64_t padded = task.shape.padded_inputs();
+  for (int64_t output = begin; output < end; ++output) {
+    const auto* w = row_of<int8_t>(task, output);
+    __m256 sums[kRows];
+    for (int row = 0; row < kRows; ++row) sums[row] = _mm256_setzero_ps();
+    for (int64_t first = 0; first < padded; first += kSpan) {
+      const int64_t last = std::min(padded, first + kSpan);
+      __m256i parts[kRows];
+      for (int row = 0; row < kRows; ++row) parts[row] = _mm256_setzero_si256();
+      for (int64_t i = first; i < last; i += kGroup) {
+        const __m256i w0 = _mm256_cvtepi8_epi16(load_half(w + i));
+        const __m256i w1 = _mm256_cvtepi8_epi16(load_half(w + i + 16));
+        for (int row = 0; row < kRows; ++row) {
+          const int16_t* x = task.inputs[row].values.data() + i;
+          const __m256i both =
+              _mm256_add_epi32(_mm256_madd_epi16(w0, load(x)), _mm256_madd_epi16(w1, load(x + 16)));
+          parts[row] = _mm256_add_epi32(parts[row], both);
+        }
+      }
+      for (int row = 0; row < kRows; ++row) {
+        sums[row] = _mm256_add_ps(sums[row], _mm256_cvtepi32_ps(parts[row]));
+      }
+    }
+    for (int row = 0; row < kRows; ++row) {
+      task.y[row * task.shape.outputs + output] =
+          total(sums[row]) * int8_scale(task, w) * task.inputs[row].scale;
+    }
+  }
+}
+
+template <int kRows>
+VLM_AVX2 void int4_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
+  const int64_t groups = task.shape.padded_inputs() / kGroup;  // a multiple of 8
+  const __m256i low = _mm256_set1_epi16(15);
+  for (int64_t output = begin; output < end; ++output) {
+    const auto* w = row_of<uint8_t>(task, output);
+    const auto* scales = reinterpret_cast<const uint16_t*>(w + groups * 16);
+    __m256 sums[kRows];
+    for (int row = 0; row < kRows; ++row) sums[row] = _mm256_setzero_ps();
+    for (int64_t first = 0; first < groups; first += 8) {
+      const __m256 scale8 = _mm256_castsi256_ps(
+          _mm256_slli_epi32(_mm256_cvtepu16_epi32(load_half(scales + first)), 16));
+      for (int row = 0; row < kRows; ++row) {
+        const float* shifts = task.inputs[row].group_shifts.data() + first;
+        sums[row] = _mm256_fmadd_ps(scale8, _mm256_loadu_ps(shifts), sums[row]);
+      }
+      for (int k = 0; k < 8; ++k) {
+        const __m256i both = _mm256_cvtepu8_epi16(load_half(w + (first + k) * 16));
+        const __m256i w_even = _mm256_and_si256(both, low);
+        const __m256i w_odd = _mm256_srli_epi16(both, 4);
+        const __m256 scale = _mm256_permutevar8x32_ps(scale8, _mm256_set1_epi32(k));
+        for (int row = 0; row < kRows; ++row) {
+          const int16_t* x = task.inputs[row].values.data() + (first + k) * kGroup;
+          const __m256i part = _mm256_add_epi32(_mm256_madd_epi16(w_even, load(x)),
+                                                _mm256_madd_epi16(w_odd, load(x + 16)));
+          sums[row] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(part), scale, sums[row]);
+        }
+      }
+    }
+    for (int row = 0; row < kRows; ++row) {
+      task.y[row * task.shape.outputs + output] = total(sums[row]) * task.inputs[row].scale;
+    }
+  }
+}
+
+constexpr MatVecKernels kAvx2 = {
+    {bfloat16_avx2<1>, bfloat16_avx2<2>, bfloat16_avx2<3>, bfloat16_avx2<4>},
+    {int8_avx2<1>, int8_avx2<2>, int8_avx2<3>, int8_avx2<4>},
+    {int4_avx2<1>, int4_avx2<2>, int4_avx2<3>, int4_avx2<4>}};
+
+#endif
+
+constexpr MatVecKernels kPortable = {
+    {bfloat16_portable<1>, bfloat16_portable<2>, bfloat16_portable<3>, bfloat16_portable<4>},
+    {int8_portable<1>, int8_portable<2>, int8_portable<3>, int8_portable<4>},
+    {int4_portable<1>, int4_portable<2>, int4_portable<3>, int4_portable<4>}};
+
+}  // namespace
+
+const MatVecKernels& portable_matvec_kernels() {
+  return kPortable;
+}
+
+const MatVecKernels& matvec_kernels() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2;
+#endif
+  return kPortable;
+}
+
+}  // namespace vlm

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace vlm {
+
+/// How a weight matrix [outputs, inputs] lies in memory, one output's row after the other:
+///   kBFloat16  the inputs as they are
+///   kInt8      int8 values, then one float32 scale for the row: weight = value · scale
+///   kInt4      groups of 32 inputs, 4 bits each (0 … 15, two to a byte, the even one low), then a
+///              bfloat16 scale for each group: weight = (value − 8) · scale
+/// Rows of the last two are padded with zeros, so that kernels need no tails.
+enum class PackedFormat { kBFloat16, kInt8, kInt4 };
+
+/// Sizes of a packed matrix.
+struct PackedShape {
+  PackedFormat format = PackedFormat::kBFloat16;
+  int64_t outputs = 0;
+  int64_t inputs = 0;
+
+  static constexpr int64_t kGroup = 32;  ///< inputs that share a scale in kInt4
+
+  /// Inputs with the padding.
+  int64_t padded_inputs() const {
+    const int64_t unit = format == PackedFormat::kInt4 ? 8 * kGroup : kGroup;
+    return format == PackedFormat::kBFloat16 ? inputs : (inputs + unit - 1) / unit * unit;
+  }
+  /// Bytes from one row to the next.
+  int64_t row_bytes() const {
+    const int64_t padded = padded_inputs();
+    switch (format) {
+      case PackedFormat::kBFloat16:
+        return inputs * 2;
+      case PackedFormat::kInt8:
+        return padded + kGroup;  // the scale, and what keeps rows aligned
+      case PackedFormat::kInt4:
+        return padded / 2 + padded / kGroup * 2;
+    }
+    return 0;
+  }
+  int64_t bytes() const { return outputs * row_bytes(); }
+};
+
+/// Rounds `count` rows of float32 weights into the packed rows at `packed`. Scales are chosen so
+/// that the largest weight of a row (kInt8) or group (kInt4) is met exactly. Reentrant.
+void pack_rows(const PackedShape& shape, const float* weights, int64_t count, std::byte* packed);
+
+/// The weights that `count` packed rows stand for. Reentrant.
+void unpack_rows(const PackedShape& shape, const std::byte* packed, int64_t count, float* weights);
+
+/// y = x · Wᵀ for few rows of x. All pointers lie on the CPU.
+struct MatVecArgs {
+  PackedShape shape;
+  const std::byte* weights = nullptr;  ///< [outputs] rows of shape.row_bytes()
+  const float* x = nullptr;            ///< [rows, inputs]
+  float* y = nullptr;                  ///< [rows, outputs]
+  int64_t rows = 0;
+};
+
+/// Reads each weight once for up to four rows of x, so that few rows cost one pass over memory;
+/// spreads the outputs over libtorch's threads. A row's result does not depend on the other rows.
+/// Sums are float32; for kInt8 and kInt4 x is rounded to 15 bits of its largest value first (an
+/// error of 3e-5 of that). Reentrant.
+void matvec_cpu(const MatVecArgs& args);
+
+/// The same without vector instructions of one kind of processor. Reentrant.
+void matvec_portable(const MatVecArgs& args);
+
+/// The same as plain loops in double precision over unpacked weights: what every variant is tested
+/// against. Reentrant.
+void matvec_reference(const MatVecArgs& args);
+
+}  // namespace vlm

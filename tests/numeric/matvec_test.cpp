@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "kernels/packed_matrix.h"
+
+namespace vlm {
+namespace {
+
+using Kernel = void (*)(const MatVecArgs&);
+
+struct Case {
+  PackedFormat format;
+  int64_t outputs, inputs, rows;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const PackedFormat format :
+       {PackedFormat::kBFloat16, PackedFormat::kInt8, PackedFormat::kInt4}) {
+    for (const auto& [outputs, inputs, rows] :
+         std::initializer_list<std::tuple<int64_t, int64_t, int64_t>>{{1, 1, 1},
+                                                                      {3, 7, 2},
+                                                                      {5, 31, 3},
+                                                                      {7, 33, 4},
+                                                                      {64, 192, 5},
+                                                                      {130, 257, 1},
+                                                                      {33, 2048, 9},
+                                                                      {9, 11008, 2},
+                                                                      {300, 640, 8}}) {
+      all.push_back({format, outputs, inputs, rows});
+    }
+  }
+  return all;
+}
+
+std::vector<float> random_values(int64_t count, uint32_t seed, float spread = 1) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0, spread);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(generator);
+  return values;
+}
+
+std::vector<std::byte> packed(const PackedShape& shape, const std::vector<float>& weights) {
+  std::vector<std::byte> bytes(static_cast<size_t>(shape.bytes()));
+  pack_rows(shape, weights.data(), shape.outputs, bytes.data());
+  return bytes;
+}
+
+std::vector<float> product(const PackedShape& shape, const std::vector<std::byte>& weights,
+                           const std::vector<float>& x, Kernel kernel) {
+  const auto rows = static_cast<int64_t>(x.size()) / shape.inputs;
+  std::vector<float> y(static_cast<size_t>(rows * shape.outputs), -1);
+  kernel({shape, weights.data(), x.data(), y.data(), rows});
+  return y;
+}
+
+class MatVec : public ::testing::TestWithParam<Case> {
+ protected:
+  const PackedShape shape_{GetParam().format, GetParam().outputs, GetParam().inputs};
+  const std::vector<float> weights_ = random_values(shape_.outputs * shape_.inputs, 1, 0.05f);
+  const std::vector<float> x_ = random_values(GetParam().rows * shape_.inputs, 2);
+};
+
+TEST_P(MatVec, every_kernel_equals_the_reference) {
+  const std::vector<std::byte> bytes = packed(shape_, weights_);
+  const std::vector<float> wanted = product(shape_, bytes, x_, matvec_reference);
+  for (const Kernel kernel : {matvec_cpu, matvec_portable}) {
+    const std::vector<float> got = product(shape_, bytes, x_, kernel);
+    const double length = std::sqrt(static_cast<double>(shape_.inputs));
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      // The largest of x is about 4, and rounded to 15 bits where weights are whole numbers.
+      ASSERT_NEAR(got[i], wanted[i], 0.05 * 4 * 6e-5 * length + 1e-6) << "element " << i;
+    }
+  }
+}
+
+TEST_P(MatVec, a_row_does_not_depend_on_the_rows_beside_it) {
+  const std::vector<std::byte> bytes = packed(shape_, weights_);
+  const std::vector<float> together = product(shape_, bytes, x_, matvec_cpu);
+  for (int64_t row = 0; row < GetParam().rows; ++row) {
+    const std::vector<float> x(x_.begin() + row * shape_.inputs,
+                               x_.begin() + (row + 1) * shape_.inputs);
+    const std::vector<float> alone = product(shape_, bytes, x, matvec_cpu);
+    for (int64_t i = 0; i < shape_.outputs; ++i) {
+      ASSERT_EQ(alone[static_cast<size_t>(i)],
+                together[static_cast<size_t>(row * shape_.outputs + i)]);
+    }
+  }
+}
+
+TEST_P(MatVec, packing_rounds_to_the_nearest_level) {
+  const std::vector<std::byte> bytes = packed(shape_, weights_);
+  std::vector<float> back(weights_.size());
+  unpack_rows(shape_, bytes.data(), shape_.outputs, back.data());
+  const bool groups = shape_.format == PackedFormat::kInt4;
+  const int64_t span = groups ? PackedShape::kGroup : shape_.inputs;
+  for (int64_t row = 0; row < shape_.outputs; ++row) {
+    for (int64_t first = 0; first < shape_.inputs; first += span) {
+      const int64_t begin = row * shape_.inputs + first;
+      const int64_t end = begin + std::min(span, shape_.inputs - first);
+      float top = 0;
+      for (int64_t i = begin; i < end; ++i) top = std::max(top, std::abs(weights_[i]));
+      for (int64_t i = begin; i < end; ++i) {
+        // Half a level; at the far end of int4's lopsided range a whole one, of a rounded scale.
+        const float limit = groups                                 ? top / 8 * 1.05f
+                            : shape_.format == PackedFormat::kInt8 ? top / 127 * 0.51f
+                                                                   : std::abs(weights_[i]) / 256;
+        ASSERT_NEAR(back[i], weights_[i], limit) << "element " << i;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, MatVec, ::testing::ValuesIn(cases()));
+
+TEST(MatVecValues, zeros_and_what_is_no_number_stay_what_they_are) {
+  const float infinite = std::numeric_limits<float>::infinity();
+  for (const PackedFormat format :
+       {PackedFormat::kBFloat16, PackedFormat::kInt8, PackedFormat::kInt4}) {
+    const PackedShape shape{format, 2, 40};
+    std::vector<float> weights(80, 0), x(40, 1);
+    EXPECT_EQ(product(shape, packed(shape, weights), x, matvec_cpu), std::vector<float>(2, 0));
+    weights.assign(80, 1e-44f);
+    EXPECT_EQ(product(shape, packed(shape, weights), x, matvec_portable)[0],
+              product(shape, packed(shape, weights), x, matvec_cpu)[0]);
+    weights.assign(80, 0.5f);
+    for (const float odd : {infinite, std::nanf("")}) {
+      x[3] = odd;
+      EXPECT_FALSE(std::isfinite(product(shape, packed(shape, weights), x, matvec_cpu)[1]));
+    }
+  }
+}
+
+TEST(MatVecValues, the_largest_sums_do_not_overflow) {
+  for (const PackedFormat format : {PackedFormat::kInt8, PackedFormat::kInt4}) {
+    const PackedShape shape{format, 1, 40000};
+    const std::vector<float> weights(40000, -1), x(40000, 1000);
+    const float sum = product(shape, packed(shape, weights), x, matvec_cpu)[0];
+    EXPECT_NEAR(sum, -4e7f, 4e3f);
+  }
+}
+
+}  // namespace
+}  // namespace vlm

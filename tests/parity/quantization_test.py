@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Weights in 8 and 4 bits: the engine against the reference whose weights were rounded to the same levels.
+
+The rounding is written here again from its description (engine/kernels/packed_matrix.h), in NumPy. What is left between
+the two is how the engine rounds the numbers that meet the weights, to 15 bits.
+"""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import cases
+import make_checkpoint
+from engine import Engine, raw_request
+from reference import Reference
+
+SEEDS = range(700, 706)
+TOLERANCE = 2e-3
+GROUP = 32
+
+
+def rounded_int8(weights):
+    scale = (np.abs(weights).max(1, keepdims=True) / np.float32(127)).astype(np.float32)
+    scale[scale == 0] = 1
+    return np.clip(np.round(weights * (np.float32(1) / scale)), -127, 127).astype(np.float32) * scale
+
+
+def rounded_int4(weights):
+    outputs, inputs = weights.shape
+    groups = -(-inputs // GROUP)
+    padded = np.zeros((outputs, groups * GROUP), np.float32)
+    padded[:, :inputs] = weights
+    padded = padded.reshape(outputs, groups, GROUP)
+    top = np.take_along_axis(padded, np.abs(padded).argmax(2)[..., None], 2)
+    scale = torch.from_numpy(top / np.float32(-8)).to(torch.bfloat16).float().numpy()
+    inverse = np.where(scale == 0, np.float32(0), np.float32(1) / np.where(scale == 0, 1, scale))
+    levels = np.clip(np.round(padded * inverse), -8, 7)
+    return (levels * scale).reshape(outputs, -1)[:, :inputs]
+
+
+ROUNDED = {"int8": rounded_int8, "int4": rounded_int4}
+
+
+def round_weights(model, quantization):
+    """Rounds the decoder's matrices in place; the output's table always to 8 bits."""
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if not isinstance(module, torch.nn.Linear) or "language_model" not in name and name != "lm_head":
+                continue
+            kind = "int8" if name.endswith("lm_head") else quantization
+            rounded = torch.from_numpy(ROUNDED[kind](module.weight.float().numpy()))
+            module.weight = torch.nn.Parameter(rounded)  # not in place: the embedding may be the same tensor
+
+
+@pytest.fixture(scope="module")
+def engine():
+    running = Engine()
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize("quantization", ROUNDED)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_logits_and_ids_are_those_of_the_rounded_weights(engine, tmp_path, seed, quantization):
+    spec = make_checkpoint.write_checkpoint(tmp_path, make_checkpoint.random_spec(seed))
+    reference = Reference(tmp_path)
+    round_weights(reference.model, quantization)
+    opened = engine.open(tmp_path, quantization=quantization)
+    assert opened["ok"], opened
+    compared = 0
+    for number, request in enumerate(cases.make_requests(seed, spec)):
+        frames = [engine.frame(picture) for picture in request.pictures]
+        trace = str(tmp_path / f"trace-{number}.safetensors")
+        answer = engine.run([{**raw_request(request.text, frames, **request.options), "trace": trace}])[0]
+        assert answer["ok"], answer
+        inputs = reference.inputs(request.text, request.pictures)
+        theirs = reference.trace(inputs)["first_logits"]
+        ours = load_file(trace)["first_logits"]
+        assert ((ours - theirs).abs().max() / theirs.abs().max()).item() < TOLERANCE
+        expected = reference.generate(inputs, **request.reference_options())
+        narrow = expected.gap if expected.gap is not None else min(expected.gaps)
+        if narrow > 2 * TOLERANCE:
+            assert answer["token_ids"] == expected.ids
+            compared += 1
+    engine.forget_frames()
+    assert compared > 0
+
+
+@pytest.mark.parametrize("quantization", ROUNDED)
+def test_a_batch_gives_each_request_what_it_gets_alone(engine, tmp_path, quantization):
+    make_checkpoint.write_checkpoint(tmp_path, make_checkpoint.random_spec(710))
+    assert engine.open(tmp_path, quantization=quantization)["ok"]
+    requests = [raw_request("x " * (1 + number), max_new_tokens=12) for number in range(9)]
+    alone = [engine.run([request])[0]["token_ids"] for request in requests]
+    together = [answer["token_ids"] for answer in engine.run(requests)]
+    assert together == alone
+
+
+def test_fewer_bits_take_less_memory(engine, tmp_path):
+    spec = make_checkpoint.random_spec(720)
+    spec.text.hidden, spec.text.heads, spec.text.kv_heads, spec.text.head_dim = 256, 4, 4, 64
+    spec.text.intermediate, spec.text.layers, spec.text.tied = 1024, 4, False
+    make_checkpoint.write_checkpoint(tmp_path, spec)
+    held = {}
+    for quantization in ("none", "int8", "int4"):
+        opened = engine.open(tmp_path, quantization=quantization)
+        assert opened["ok"], opened
+        held[quantization] = opened["info"]["weight_bytes"]
+    matrices = 4 * (4 * 256 * 256 + 3 * 256 * 1024)
+    assert held["none"] - held["int8"] > 2.6 * matrices
+    assert held["int8"] - held["int4"] > 0.4 * matrices
