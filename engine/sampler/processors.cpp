@@ -71,11 +71,11 @@ at::Tensor keep_min_p(const at::Tensor& scores, const std::vector<Warp>& warps) 
   return scores.masked_fill((probs < floor).logical_and(probs < kept), kMinusInfinity);
 }
 
+}  // namespace
+
 at::Tensor id_tensor(const std::vector<int64_t>& ids, const at::Tensor& like) {
   return at::tensor(ids, at::kLong).to(like.device());
 }
-
-}  // namespace
 
 bool has_processors(const Choice& choice) {
   return choice.repetition_penalty != 1 ||

@@ -19,6 +19,9 @@ struct Warp {
   int64_t min_keep = 1;
 };
 
+/// Ids as int64 on the device of `like`.
+at::Tensor id_tensor(const std::vector<int64_t>& ids, const at::Tensor& like);
+
 /// Whether apply_processors would change the choice's rows at all.
 bool has_processors(const Choice& choice);
 

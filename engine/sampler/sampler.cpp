@@ -26,10 +26,6 @@ Warp warp_of(const Choice& choice) {
   return {choice.temperature, choice.top_k, choice.top_p, choice.min_p, choice.min_keep};
 }
 
-at::Tensor id_tensor(const std::vector<int64_t>& ids, const at::Tensor& like) {
-  return at::tensor(ids, at::kLong).to(like.device());
-}
-
 // Inverse of the cumulative distribution at one uniform number for each row. scores [rows,
 // vocab_size].
 at::Tensor draw(const at::Tensor& scores, const std::vector<double>& uniforms) {
