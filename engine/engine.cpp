@@ -31,6 +31,7 @@ std::unique_ptr<Engine> build_engine(const ModelSpec& spec,
   if (model.generation.eos_ids.empty()) {
     model.generation.eos_ids = checkpoint->config().eos_ids;
   }
+  model.count_prompt = checkpoint->config().layout == Layout::kHuggingFace;
   model.preparer = make_preparer(checkpoint);
   return std::make_unique<Scheduler>(std::move(model), std::move(executor));
 }

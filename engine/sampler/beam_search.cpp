@@ -33,7 +33,8 @@ int64_t BeamSearch::candidates() const {
   return std::max<int64_t>(2, 1 + settings_.eos_ids) * settings_.num_beams;
 }
 
-BeamSearch::Beam BeamSearch::extended(const Candidate& candidate) const {
+BeamSearch::Beam BeamSearch::extended(const Chosen& chosen, size_t index) const {
+  const Candidate& candidate = chosen.candidates[index];
   const Beam& parent = running_[static_cast<size_t>(candidate.row)];
   Beam beam;
   beam.ids.reserve(parent.ids.size() + 1);
@@ -42,14 +43,18 @@ BeamSearch::Beam BeamSearch::extended(const Candidate& candidate) const {
   beam.logprobs.reserve(parent.logprobs.size() + 1);
   beam.logprobs = parent.logprobs;
   beam.logprobs.push_back(candidate.logprob);
+  if (!chosen.alternatives.empty()) {
+    beam.alternatives = parent.alternatives;
+    beam.alternatives.push_back(chosen.alternatives[static_cast<size_t>(candidate.row)]);
+  }
   beam.score = candidate.score;
   return beam;
 }
 
 const std::vector<int64_t>& BeamSearch::advance(
-    std::span<const Candidate> candidates, std::span<const std::optional<FinishReason>> endings) {
-  choose_running(candidates, endings);
-  collect_finished(candidates, endings);
+    const Chosen& chosen, std::span<const std::optional<FinishReason>> endings) {
+  choose_running(chosen, endings);
+  collect_finished(chosen, endings);
   ++length_;
   const bool open = settings_.early_stopping != EarlyStopping::kTrue || !all_finished(finished_);
   const bool alive = std::any_of(endings.begin(), endings.end(),
@@ -61,8 +66,9 @@ const std::vector<int64_t>& BeamSearch::advance(
   return parents_;
 }
 
-void BeamSearch::choose_running(std::span<const Candidate> candidates,
+void BeamSearch::choose_running(const Chosen& chosen,
                                 std::span<const std::optional<FinishReason>> endings) {
+  const std::vector<Candidate>& candidates = chosen.candidates;
   std::vector<size_t> order(candidates.size());
   std::iota(order.begin(), order.end(), size_t{0});
   const auto score = [&](size_t i) { return candidates[i].score + (endings[i] ? kNever : 0.0f); };
@@ -73,21 +79,22 @@ void BeamSearch::choose_running(std::span<const Candidate> candidates,
   next_.clear();
   parents_.clear();
   for (const size_t i : order) {
-    next_.push_back(extended(candidates[i]));
+    next_.push_back(extended(chosen, i));
     next_.back().score = score(i);
     parents_.push_back(candidates[i].row);
   }
 }
 
-void BeamSearch::collect_finished(std::span<const Candidate> candidates,
+void BeamSearch::collect_finished(const Chosen& chosen,
                                   std::span<const std::optional<FinishReason>> endings) {
+  const std::vector<Candidate>& candidates = chosen.candidates;
   const size_t counted = std::min(candidates.size(), static_cast<size_t>(settings_.num_beams));
   bool changed = false;
   for (size_t i = 0; i < counted; ++i) {
     if (!endings[i]) {
       continue;
     }
-    finished_.push_back(extended(candidates[i]));
+    finished_.push_back(extended(chosen, i));
     finished_.back().score = penalised(candidates[i].score, length_ + 1, settings_.length_penalty);
     finished_.back().reason = endings[i];
     changed = true;

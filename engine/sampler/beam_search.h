@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -26,8 +27,10 @@ class BeamSearch {
  public:
   /// A text so far.
   struct Beam {
-    std::vector<int64_t> ids;            ///< generated only
-    std::vector<float> logprobs;         ///< of each id, raw
+    std::vector<int64_t> ids;     ///< generated only
+    std::vector<float> logprobs;  ///< of each id, raw
+    /// Of each id, what else there was; empty where nobody asks.
+    std::vector<std::shared_ptr<const Alternatives>> alternatives;
     float score = 0;                     ///< running: accumulated; finished: length penalty applied
     std::optional<FinishReason> reason;  ///< finished ones
   };
@@ -41,7 +44,7 @@ class BeamSearch {
 
   /// Takes the step's candidates, in the order they came, with why each one ends its text (nothing:
   /// it goes on). Gives the row that each beam of the new running() goes on from.
-  const std::vector<int64_t>& advance(std::span<const Candidate> candidates,
+  const std::vector<int64_t>& advance(const Chosen& chosen,
                                       std::span<const std::optional<FinishReason>> endings);
 
   bool done() const { return done_; }
@@ -49,12 +52,10 @@ class BeamSearch {
   const Beam& best() const;
 
  private:
-  void choose_running(std::span<const Candidate> candidates,
-                      std::span<const std::optional<FinishReason>> endings);
-  void collect_finished(std::span<const Candidate> candidates,
-                        std::span<const std::optional<FinishReason>> endings);
+  void choose_running(const Chosen& chosen, std::span<const std::optional<FinishReason>> endings);
+  void collect_finished(const Chosen& chosen, std::span<const std::optional<FinishReason>> endings);
   bool can_improve() const;
-  Beam extended(const Candidate& candidate) const;
+  Beam extended(const Chosen& chosen, size_t candidate) const;
 
   BeamSettings settings_;
   int64_t length_ = 0;  ///< tokens generated

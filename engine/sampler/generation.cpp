@@ -7,15 +7,18 @@
 
 #include "base/failure.h"
 #include "sampler/history.h"
+#include "sampler/repetition.h"
 
 namespace vlm {
 
 Generation::Generation(const Settings& settings, StopRules rules, std::span<const int64_t> prompt)
-    : settings_(settings), rules_(std::move(rules)), prompt_(prompt) {
+    : settings_(settings),
+      rules_(std::move(rules)),
+      prompt_(settings.count_prompt ? prompt : std::span<const int64_t>()) {
   std::copy_if(rules_.eos_ids.begin(), rules_.eos_ids.end(), std::back_inserter(known_eos_ids_),
                [&](int64_t id) { return id < settings.vocab_size; });
   if (settings.repetition_penalty != 1) {
-    prompt_seen_ = distinct(prompt);
+    prompt_seen_ = distinct(prompt_);
   }
   if (settings.beams()) {
     beams_.emplace(BeamSettings{
@@ -68,6 +71,7 @@ Choice Generation::choice(int64_t first_row) const {
   choice.seed = settings_.seed;
   choice.sequence = settings_.sequence;
   choice.token = static_cast<uint64_t>(generated_);
+  choice.alternatives = settings_.top_logprobs;
   choice.candidates = beams_ ? beams_->candidates() : 1;
   return choice;
 }
@@ -93,10 +97,16 @@ void Generation::advance_single(const Chosen& chosen) {
                   "in this dtype or the weights are broken; try dtype float32");
   }
   const Candidate& candidate = chosen.candidates.front();
-  finish_reason_ = rules_.after(prompt_, single_.ids, candidate.token);
+  const std::optional<FinishReason> ending = rules_.after(prompt_, single_.ids, candidate.token);
   single_.ids.push_back(candidate.token);
   single_.logprobs.push_back(candidate.logprob);
+  if (!chosen.alternatives.empty()) {
+    single_.alternatives.push_back(chosen.alternatives.front());
+  }
   parents_.push_back(0);
+  if (ending) {
+    finish(*ending);
+  }
 }
 
 void Generation::advance_beams(const Chosen& chosen) {
@@ -110,17 +120,34 @@ void Generation::advance_beams(const Chosen& chosen) {
   for (const Candidate& candidate : chosen.candidates) {
     endings.push_back(rules_.after(prompt_, row(candidate.row).ids, candidate.token));
   }
-  parents_ = beams_->advance(chosen.candidates, endings);
+  parents_ = beams_->advance(chosen, endings);
   if (beams_->done()) {
-    finish_reason_ = beams_->best().reason.value_or(FinishReason::kLength);
+    finish(beams_->best().reason.value_or(FinishReason::kLength));
+  }
+}
+
+void Generation::finish(FinishReason reason) {
+  if (beams_) {
+    single_ = beams_->best();
+  }
+  finish_reason_ = reason;
+  if (reason == FinishReason::kRepetition) {
+    cut_loop();
+  }
+}
+
+void Generation::cut_loop() {
+  const auto surplus =
+      static_cast<size_t>(find_loop(single_.ids, rules_.repetition_guard).surplus());
+  single_.ids.resize(single_.ids.size() - surplus);
+  single_.logprobs.resize(single_.ids.size());
+  if (!single_.alternatives.empty()) {
+    single_.alternatives.resize(single_.ids.size());
   }
 }
 
 std::optional<double> Generation::sequence_score() const {
-  if (!beams_) {
-    return std::nullopt;
-  }
-  return beams_->best().score;
+  return beams_ ? std::optional<double>(result().score) : std::nullopt;
 }
 
 }  // namespace vlm

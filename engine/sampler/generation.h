@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -19,7 +20,7 @@ namespace vlm {
 /// thread-bound.
 class Generation {
  public:
-  /// `prompt` must outlive it: penalties and n-grams count the prompt as the reference does.
+  /// `prompt` must outlive it: what counts the prompt (Settings::count_prompt) reads it.
   Generation(const Settings& settings, StopRules rules, std::span<const int64_t> prompt);
 
   /// Rows of the next step: 1 at the prompt.
@@ -36,16 +37,24 @@ class Generation {
   bool finished() const { return finish_reason_.has_value(); }
   FinishReason finish_reason() const { return *finish_reason_; }
   /// Ends it as it is.
-  void cancel() { finish_reason_ = FinishReason::kCancelled; }
+  void cancel() { finish(FinishReason::kCancelled); }
 
   /// The text so far; of several beams the best.
   const std::vector<int64_t>& ids() const { return result().ids; }
   const std::vector<float>& logprobs() const { return result().logprobs; }
+  /// What else each id could have been; empty where the settings do not ask.
+  const std::vector<std::shared_ptr<const Alternatives>>& alternatives() const {
+    return result().alternatives;
+  }
   /// Beam search only: the score of ids() with length penalty.
   std::optional<double> sequence_score() const;
 
  private:
-  const BeamSearch::Beam& result() const { return beams_ ? beams_->best() : single_; }
+  const BeamSearch::Beam& result() const {
+    return beams_ && !finished() ? beams_->best() : single_;
+  }
+  void finish(FinishReason reason);
+  void cut_loop();
   const BeamSearch::Beam& row(int64_t row) const;
   void advance_single(const Chosen& chosen);
   void advance_beams(const Chosen& chosen);
@@ -56,7 +65,7 @@ class Generation {
   std::span<const int64_t> prompt_;
   std::vector<int64_t> prompt_seen_;  ///< distinct ids of the prompt, where a penalty counts them
   int64_t generated_ = 0;             ///< steps taken
-  BeamSearch::Beam single_;
+  BeamSearch::Beam single_;           ///< of beams the best, once finished
   std::optional<BeamSearch> beams_;
   std::vector<int64_t> parents_;
   std::optional<FinishReason> finish_reason_;

@@ -14,7 +14,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
+#include <utility>
 
 #include "kernels/random.h"
 #include "sampler/processors.h"
@@ -144,6 +146,30 @@ Chosen choose_beams(const at::Tensor& logits, const Choice& choice) {
   return chosen;
 }
 
+// The likeliest ids of each of the choice's rows.
+std::vector<std::shared_ptr<const Alternatives>> likeliest(const at::Tensor& logits,
+                                                           const Choice& choice) {
+  const at::Tensor raw = at::log_softmax(logits.narrow(0, choice.first_row, choice.rows), -1);
+  const int64_t count = std::min(choice.alternatives, raw.size(1));
+  const auto [best, indices] = at::topk(raw, count, 1, /*largest=*/true, /*sorted=*/true);
+  const at::Tensor logprobs = best.cpu().contiguous();
+  const at::Tensor ids = indices.cpu().contiguous();
+  std::vector<std::shared_ptr<const Alternatives>> rows;
+  for (int64_t row = 0; row < choice.rows; ++row) {
+    auto alternatives = std::make_shared<Alternatives>();
+    for (int64_t i = row * count; i < (row + 1) * count; ++i) {
+      alternatives->push_back(
+          {ids.const_data_ptr<int64_t>()[i], logprobs.const_data_ptr<float>()[i]});
+    }
+    // As for beams, the lower id comes first among equals.
+    std::stable_sort(alternatives->begin(), alternatives->end(), [](const auto& a, const auto& b) {
+      return a.logprob != b.logprob ? a.logprob > b.logprob : a.token < b.token;
+    });
+    rows.push_back(std::move(alternatives));
+  }
+  return rows;
+}
+
 }  // namespace
 
 std::vector<Chosen> choose_tokens(const at::Tensor& logits, const std::vector<Choice>& choices) {
@@ -158,6 +184,11 @@ std::vector<Chosen> choose_tokens(const at::Tensor& logits, const std::vector<Ch
     }
   }
   choose_single(logits, choices, single, results);
+  for (size_t i = 0; i < choices.size(); ++i) {
+    if (choices[i].alternatives > 0 && !results[i].candidates.empty()) {
+      results[i].alternatives = likeliest(logits, choices[i]);
+    }
+  }
   return results;
 }
 

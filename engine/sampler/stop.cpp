@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "sampler/repetition.h"
+
 namespace vlm {
 
 StopStrings::StopStrings(const Tokenizer& tokenizer, std::vector<std::string> strings)
@@ -60,6 +62,13 @@ std::optional<FinishReason> StopRules::after(std::span<const int64_t> prompt,
   }
   if (strings.completed_by(prompt, generated, token)) {
     return FinishReason::kStopString;
+  }
+  if (repetition_guard > 0) {
+    std::vector<int64_t> ids(generated.begin(), generated.end());
+    ids.push_back(token);
+    if (find_loop(ids, repetition_guard).period > 0) {
+      return FinishReason::kRepetition;
+    }
   }
   if (static_cast<int64_t>(generated.size()) + 1 >= max_new_tokens) {
     return FinishReason::kLength;

@@ -28,11 +28,12 @@ class StopStrings {
   size_t longest_ = 0;  ///< bytes
 };
 
-/// When a request's text is complete: an end id, a stop string, or the length.
+/// When a request's text is complete: an end id, a stop string, a loop, or the length.
 struct StopRules {
   std::vector<int64_t> eos_ids;
   StopStrings strings;
   int64_t max_new_tokens = 0;
+  int64_t repetition_guard = 0;  ///< times that a cycle makes a loop; 0: loops go on
 
   bool is_eos(int64_t token) const;
   /// Why `token`, coming after `generated`, ends the text; nothing where it goes on.

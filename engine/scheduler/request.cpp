@@ -24,6 +24,19 @@ std::optional<Error> unknown_id(const std::vector<int64_t>& ids, int64_t vocab_s
                {}};
 }
 
+std::vector<std::vector<TokenChoice>> told(
+    const std::vector<std::shared_ptr<const Alternatives>>& steps, const Tokenizer& tokenizer) {
+  std::vector<std::vector<TokenChoice>> lists;
+  lists.reserve(steps.size());
+  for (const auto& alternatives : steps) {
+    std::vector<TokenChoice>& list = lists.emplace_back();
+    for (const Alternative& choice : *alternatives) {
+      list.push_back({choice.token, token_piece(tokenizer, choice.token), choice.logprob});
+    }
+  }
+  return lists;
+}
+
 }  // namespace
 
 Job::Job(RequestId id, Request request, Callbacks callbacks, Settings settings)
@@ -62,7 +75,7 @@ Share Job::need() const {
 void Job::start(SlotPool& pool, const Tokenizer& tokenizer, Clock::time_point now) {
   slots_.emplace(pool, prompt_tokens());
   StopRules rules{settings_.eos_ids, StopStrings(tokenizer, settings_.stop),
-                  settings_.max_new_tokens};
+                  settings_.max_new_tokens, settings_.repetition_guard};
   generation_.emplace(settings_, std::move(rules), prepared_.prompt.ids);
   if (callbacks_.partial && !settings_.beams()) {
     partial_.emplace(tokenizer);
@@ -129,6 +142,7 @@ void Job::deliver(const Tokenizer& tokenizer) {
     description.prompt = std::move(prepared_.prompt.text);
     description.token_ids = generation_->ids();
     description.logprobs = generation_->logprobs();
+    description.top_logprobs = told(generation_->alternatives(), tokenizer);
     description.sequence_score = generation_->sequence_score();
     description.finish_reason = generation_->finish_reason();
     description.prompt_tokens = prompt_tokens();

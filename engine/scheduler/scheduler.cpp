@@ -62,6 +62,7 @@ Result<RequestId> Scheduler::submit(Request request, Callbacks callbacks) {
     }
     settings->sequence = request.sequence;
     settings->vocab_size = info().vocab_size;
+    settings->count_prompt = model_.count_prompt;
     const uint64_t stream = request.stream;
 
     const MutexLock lock(mutex_);

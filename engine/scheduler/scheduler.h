@@ -23,6 +23,7 @@ namespace vlm {
 struct SchedulerModel {
   std::shared_ptr<const Tokenizer> tokenizer;
   GenerationDefaults generation;  ///< eos_ids: the ones that count
+  bool count_prompt = true;       ///< as in Settings
   std::unique_ptr<Preparer> preparer;
 };
 

@@ -59,6 +59,9 @@ Status check_lengths(const Options& options) {
        "at least 0 (0 is off)"},
       {"num-beams", number(options.num_beams), 1, true, kInfinity, "at least 1"},
       {"length-penalty", options.length_penalty, -kInfinity, false, kInfinity, "a finite number"},
+      {"top-logprobs", number(options.top_logprobs), 0, true, kInfinity, "at least 0 (0 is off)"},
+      {"repetition-guard", number(options.repetition_guard), 0, true, kInfinity,
+       "0 (off) or at least 2"},
   });
 }
 
@@ -100,6 +103,8 @@ Options merge(const Options& options, const Options& defaults) {
   set_if(merged.length_penalty, options.length_penalty);
   set_if(merged.early_stopping, options.early_stopping);
   set_if(merged.seed, options.seed);
+  set_if(merged.repetition_guard, options.repetition_guard);
+  set_if(merged.top_logprobs, options.top_logprobs);
   if (!options.stop.empty()) {
     merged.stop = options.stop;
   }
@@ -126,6 +131,9 @@ Status check_options(const Options& options) {
                      ", but it must be at most max-new-tokens, which is " +
                      std::to_string(*options.max_new_tokens),
                  {}};
+  }
+  if (options.repetition_guard == 1) {
+    return out_of_range("repetition-guard", 1, "0 (off) or at least 2");
   }
   if (std::find(options.stop.begin(), options.stop.end(), "") != options.stop.end()) {
     return Error{ErrorKind::kInvalidArgument,
@@ -210,6 +218,8 @@ Result<Settings> resolve_options(const Options& options, const GenerationDefault
   settings.length_penalty = merged.length_penalty.value_or(1);
   settings.early_stopping = merged.early_stopping.value_or(EarlyStopping::kFalse);
   settings.seed = merged.seed ? *merged.seed : random_seed();
+  settings.repetition_guard = merged.repetition_guard.value_or(0);
+  settings.top_logprobs = merged.top_logprobs.value_or(0);
   settings.stop = merged.stop;
   std::erase(settings.stop, "");
   settings.eos_ids = defaults.eos_ids;

@@ -30,7 +30,13 @@ struct Settings {
   uint64_t seed = 0;
   uint64_t sequence = 0;
   std::vector<std::string> stop;
+  int64_t repetition_guard = 0;
+  int64_t top_logprobs = 0;
   std::vector<int64_t> eos_ids;
+  /// Whether penalties, n-grams and stop strings see the prompt's ids, the pictures' among them, as
+  /// the Hugging Face reference has it. The original one hands over embeddings without ids, so that
+  /// only generated ones count.
+  bool count_prompt = true;
   int64_t vocab_size = std::numeric_limits<int64_t>::max();  ///< ids that the model knows
 
   bool beams() const { return num_beams > 1; }

@@ -66,6 +66,9 @@ struct Choice {
   uint64_t sequence = 0;
   uint64_t token = 0;
 
+  /// The likeliest ids of each row to tell besides; 0: none.
+  int64_t alternatives = 0;
+
   // Beam search.
   std::vector<float> running_scores;  ///< one for each row
   int64_t candidates = 0;             ///< how many to return
@@ -86,11 +89,20 @@ struct Candidate {
   float logprob = 0;  ///< under the raw distribution
 };
 
+/// One id of a row with its log-probability under the raw distribution.
+struct Alternative {
+  int64_t token = 0;
+  float logprob = 0;
+};
+using Alternatives = std::vector<Alternative>;
+
 /// The outcome of one choice: one candidate, or Choice::candidates of them, best first (drawn: in
 /// draw order). Fewer, down to none, where fewer continuations have a finite score (NaN logits,
 /// everything banned).
 struct Chosen {
   std::vector<Candidate> candidates;
+  /// Of each row, best first, shared by the texts that go on from it; empty unless asked for.
+  std::vector<std::shared_ptr<const Alternatives>> alternatives;
 };
 
 /// The outcomes in the order of StepPlan::choices.

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "text/utf8.h"
+
 namespace vlm {
 namespace {
 
@@ -54,6 +56,19 @@ std::string_view trimmed(std::string_view text) {
 
 std::string description_text(const Tokenizer& tokenizer, std::span<const int64_t> ids) {
   return std::string(trimmed(tokenizer.decode(ids)));
+}
+
+std::string token_piece(const Tokenizer& tokenizer, int64_t id) {
+  if (id < 0 || id >= tokenizer.vocab_size()) {
+    return {};
+  }
+  const std::string bytes = tokenizer.token_text(id);
+  if (!tokenizer.is_byte(id) || bytes.size() != 1) {
+    return utf8_repaired(bytes);
+  }
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  const auto byte = static_cast<unsigned char>(bytes[0]);
+  return std::string("<0x") + kDigits[byte >> 4] + kDigits[byte & 0xF] + ">";
 }
 
 }  // namespace vlm

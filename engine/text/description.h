@@ -17,4 +17,8 @@ std::string_view trimmed(std::string_view text);
 /// string that ended it stays. Reentrant.
 std::string description_text(const Tokenizer& tokenizer, std::span<const int64_t> ids);
 
+/// What one id adds to a text, as valid UTF-8: special tokens as they are written, a piece for one
+/// byte as <0xHH>. Empty for ids that the tokenizer does not know. Reentrant.
+std::string token_piece(const Tokenizer& tokenizer, int64_t id);
+
 }  // namespace vlm

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -29,7 +30,7 @@ std::vector<int64_t> feed(BeamSearch& search, const std::vector<Candidate>& cand
     }
     endings.push_back(ending);
   }
-  return search.advance(candidates, endings);
+  return search.advance({candidates, {}}, endings);
 }
 
 BeamSettings settings(EarlyStopping early_stopping = EarlyStopping::kFalse,
@@ -155,7 +156,7 @@ TEST(Generation, bans_only_end_ids_that_the_model_knows) {
   Generation generation(settings, {settings.eos_ids, StopStrings(tokenizer, {}), 10}, prompt);
   EXPECT_EQ(generation.choice(3).banned, (std::vector<std::vector<int64_t>>{{2, 5}}));
   EXPECT_EQ(generation.choice(3).first_row, 3);
-  generation.advance({{{0, 9, -1, -1}}});
+  generation.advance({{{0, 9, -1, -1}}, {}});
   EXPECT_TRUE(generation.choice(0).banned[0].empty());
   EXPECT_EQ(generation.choice(0).token, 1u);
 }
@@ -168,9 +169,49 @@ TEST(Generation, counts_prompt_and_text_for_penalties) {
   const std::vector<int64_t> prompt = {1, 3, 3, 3, 7};
   Generation generation(settings, {{2}, StopStrings(tokenizer, {}), 10}, prompt);
   EXPECT_EQ(generation.choice(0).seen[0], (std::vector<int64_t>{1, 3, 7}));
-  generation.advance({{{0, 3, -1, -1}}});
+  generation.advance({{{0, 3, -1, -1}}, {}});
   EXPECT_EQ(generation.choice(0).seen[0], (std::vector<int64_t>{1, 3, 7}));
   EXPECT_EQ(generation.choice(0).banned[0], (std::vector<int64_t>{3, 7}));
+}
+
+TEST(Generation, counts_the_text_alone_where_the_reference_sees_no_prompt) {
+  const test::FakeTokenizer tokenizer;
+  Settings settings;
+  settings.repetition_penalty = 1.5;
+  settings.no_repeat_ngram_size = 2;
+  settings.count_prompt = false;
+  const std::vector<int64_t> prompt = {1, 3, 3, 3, 7};
+  Generation generation(settings, {{2}, StopStrings(tokenizer, {}), 10}, prompt);
+  EXPECT_TRUE(generation.choice(0).seen[0].empty());
+  EXPECT_TRUE(generation.choice(0).banned[0].empty());
+  for (const int64_t id : {3, 4, 3}) {
+    generation.advance({{{0, id, -1, -1}}, {}});
+  }
+  EXPECT_EQ(generation.choice(0).seen[0], (std::vector<int64_t>{3, 4}));
+  EXPECT_EQ(generation.choice(0).banned[0], (std::vector<int64_t>{4}));
+}
+
+TEST(Generation, tells_what_else_there_was_of_the_row_that_went_on) {
+  const test::FakeTokenizer tokenizer;
+  Settings settings;
+  settings.top_logprobs = 2;
+  settings.num_beams = 2;
+  settings.max_new_tokens = 2;
+  const std::vector<int64_t> prompt = {1};
+  Generation generation(settings, {{2}, StopStrings(tokenizer, {}), 2}, prompt);
+  EXPECT_EQ(generation.choice(0).alternatives, 2);
+  const auto list = [](int64_t id) {
+    return std::make_shared<const Alternatives>(Alternatives{{id, -1}, {id + 1, -2}});
+  };
+  generation.advance({{{0, 7, -1, -1}, {0, 8, -2, -2}, {0, 9, -3, -3}, {0, 5, -4, -4}}, {list(7)}});
+  // The second beam overtakes the first one.
+  generation.advance(
+      {{{1, 4, -2.5f, -.5f}, {0, 5, -3, -2}, {0, 6, -4, -3}, {1, 3, -5, -3}}, {list(5), list(3)}});
+  ASSERT_TRUE(generation.finished());
+  EXPECT_EQ(generation.ids(), (std::vector<int64_t>{8, 4}));
+  ASSERT_EQ(generation.alternatives().size(), 2u);
+  EXPECT_EQ(generation.alternatives()[0]->front().token, 7);
+  EXPECT_EQ(generation.alternatives()[1]->front().token, 3);
 }
 
 }  // namespace

@@ -32,6 +32,14 @@ TEST(Settings, nothing_set_is_greedy_with_128_tokens) {
   EXPECT_EQ(settings.repetition_penalty, 1);
   EXPECT_EQ(settings.length_penalty, 1);
   EXPECT_EQ(settings.early_stopping, EarlyStopping::kFalse);
+  EXPECT_EQ(settings.repetition_guard, 0);
+  EXPECT_EQ(settings.top_logprobs, 0);
+}
+
+TEST(Settings, guard_and_alternatives_are_taken_over) {
+  const Settings settings = resolved({.repetition_guard = 3, .top_logprobs = 5});
+  EXPECT_EQ(settings.repetition_guard, 3);
+  EXPECT_EQ(settings.top_logprobs, 5);
 }
 
 TEST(Settings, temperature_alone_decides_on_sampling) {
@@ -106,7 +114,9 @@ TEST(Settings, every_range_has_both_ends) {
        {Options{.max_new_tokens = 1}, Options{.min_new_tokens = 0}, Options{.temperature = 0},
         Options{.top_k = 0}, Options{.top_p = 1}, Options{.top_p = 1e-9}, Options{.min_p = 0},
         Options{.min_p = 1}, Options{.repetition_penalty = 0.1}, Options{.no_repeat_ngram_size = 0},
-        Options{.num_beams = 1}, Options{.length_penalty = -2}, Options{.stop = {"a"}}}) {
+        Options{.num_beams = 1}, Options{.length_penalty = -2}, Options{.stop = {"a"}},
+        Options{.repetition_guard = 0}, Options{.repetition_guard = 2},
+        Options{.top_logprobs = 0}}) {
     EXPECT_EQ(refusal(good), "");
   }
   for (const Options& bad :
@@ -116,7 +126,9 @@ TEST(Settings, every_range_has_both_ends) {
         Options{.repetition_penalty = 0}, Options{.repetition_penalty = infinity},
         Options{.no_repeat_ngram_size = -1}, Options{.num_beams = 0},
         Options{.length_penalty = -infinity}, Options{.length_penalty = std::nan("")},
-        Options{.max_new_tokens = 3, .min_new_tokens = 4}, Options{.stop = {"a", ""}}}) {
+        Options{.max_new_tokens = 3, .min_new_tokens = 4}, Options{.stop = {"a", ""}},
+        Options{.repetition_guard = 1}, Options{.repetition_guard = -3},
+        Options{.top_logprobs = -1}}) {
     const Status status = check_options(bad);
     ASSERT_FALSE(status);
     EXPECT_EQ(status.error().kind, ErrorKind::kInvalidArgument);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -66,6 +67,12 @@ struct Options {
   std::optional<uint64_t> seed;                 ///< [random] same seed and sequence, same text
   std::vector<std::string>
       stop;  ///< generation ends when the text ends in one; it stays in the text
+  /// [0] 0 is off, else ≥ 2: a text ends where its last tokens are a cycle this many times over
+  /// (short cycles: 16 tokens at least). The cycle stays in the text once, what repeats it is taken
+  /// out again; partial texts may have told it. With beams, a beam that loops is a finished one.
+  std::optional<int> repetition_guard;
+  std::optional<int>
+      top_logprobs;  ///< [0] likeliest tokens to tell beside each chosen one; 0: none
   AspectRatio image_aspect_ratio = AspectRatio::kAuto;
 
   bool operator==(const Options&) const = default;
@@ -99,17 +106,34 @@ struct Timing {
   double total_ms = 0;    ///< submit to the result
 };
 
+/// One of the tokens that a text could have gone on with.
+struct TokenChoice {
+  int64_t id = 0;
+  std::string text;  ///< what it adds to a text, in UTF-8; a single byte as <0xHH>
+  float logprob = 0;
+};
+
 /// The answer to one request.
 struct Description {
   std::string text;                ///< special tokens left out, white space trimmed at both ends
   std::string prompt;              ///< the final prompt text
   std::vector<int64_t> token_ids;  ///< generated only, EOS included
   std::vector<float> logprobs;     ///< of each chosen token under the model's raw distribution
-  std::optional<double> sequence_score;  ///< beam search only
+  /// For each chosen token the likeliest ones in its place, best first, under the raw distribution;
+  /// empty unless Options::top_logprobs asks for them.
+  std::vector<std::vector<TokenChoice>> top_logprobs;
+  std::optional<double> sequence_score;  ///< beam search only; of the text before a loop is cut
   FinishReason finish_reason = FinishReason::kStop;
   int64_t prompt_tokens = 0;  ///< ids after image expansion, BOS included
   int64_t image_tokens = 0;
   Timing timing;
+
+  /// Mean log-probability of the chosen tokens; 0 where there are none.
+  double mean_logprob() const {
+    return logprobs.empty() ? 0
+                            : std::accumulate(logprobs.begin(), logprobs.end(), 0.0) /
+                                  static_cast<double>(logprobs.size());
+  }
 };
 
 }  // namespace vlm
