@@ -3,7 +3,7 @@
 
 #include <array>
 #include <cstring>
-#include <numeric>
+#include <vector>
 
 namespace gstvlm {
 namespace {
@@ -17,13 +17,18 @@ void append(GValue* array, GType type, const std::function<void(GValue*)>& fill)
 }
 
 template <typename Container, typename Fill>
+void fill_array(GValue* array, GType type, const Container& items, Fill fill) {
+  for (const auto& item : items) {
+    append(array, type, [&](GValue* value) { fill(value, item); });
+  }
+}
+
+template <typename Container, typename Fill>
 void set_array(GstStructure* structure, const char* field, GType type, const Container& items,
                Fill fill) {
   GValue array = G_VALUE_INIT;
   gst_value_array_init(&array, static_cast<guint>(items.size()));
-  for (const auto& item : items) {
-    append(&array, type, [&](GValue* value) { fill(value, item); });
-  }
+  fill_array(&array, type, items, fill);
   gst_structure_take_value(structure, field, &array);
 }
 
@@ -43,10 +48,11 @@ StructurePtr common(const Window& window, const std::string& text, const std::st
   return structure;
 }
 
-double mean(const std::vector<float>& values) {
-  return values.empty() ? 0.0
-                        : std::accumulate(values.begin(), values.end(), 0.0) /
-                              static_cast<double>(values.size());
+void set_choice(GValue* value, const vlm::TokenChoice& choice) {
+  const StructurePtr structure(gst_structure_new(
+      "vlm-token", "id", G_TYPE_INT64, static_cast<gint64>(choice.id), "text", G_TYPE_STRING,
+      choice.text.c_str(), "logprob", G_TYPE_DOUBLE, double{choice.logprob}, nullptr));
+  gst_value_set_structure(value, structure.get());
 }
 
 // The meta that the element called `name` put on the buffer before, or null.
@@ -88,7 +94,7 @@ StructurePtr describe(const Window& window, const vlm::Description& description,
   gst_structure_set(structure.get(), "finish-reason", G_TYPE_STRING,
                     vlm::finish_reason_name(description.finish_reason), "tokens", G_TYPE_UINT,
                     static_cast<guint>(description.token_ids.size()), "logprob", G_TYPE_DOUBLE,
-                    mean(description.logprobs), "latency", G_TYPE_UINT64, latency_ns, "partial",
+                    description.mean_logprob(), "latency", G_TYPE_UINT64, latency_ns, "partial",
                     G_TYPE_BOOLEAN, FALSE, nullptr);
   return structure;
 }
@@ -118,6 +124,12 @@ void add_details(GstStructure* structure, const vlm::Description& description) {
             [](GValue* value, int64_t id) { g_value_set_int64(value, id); });
   set_array(structure, "logprobs", G_TYPE_DOUBLE, description.logprobs,
             [](GValue* value, float logprob) { g_value_set_double(value, double{logprob}); });
+  if (!description.top_logprobs.empty()) {
+    set_array(structure, "top-logprobs", GST_TYPE_ARRAY, description.top_logprobs,
+              [](GValue* value, const std::vector<vlm::TokenChoice>& choices) {
+                fill_array(value, GST_TYPE_STRUCTURE, choices, set_choice);
+              });
+  }
 }
 
 void attach_description(GstBuffer* buffer, const GstStructure* structure) {

@@ -29,7 +29,8 @@ StructurePtr describe_partial(const Window& window, const std::string& text,
 
 /// Adds what `details` asks for: `final-prompt`, `token-ids`, `logprobs`, `prompt-tokens`,
 /// `image-tokens`, `sequence-score` (beams only), `timing` (a structure of wait-ms, vision-ms,
-/// prefill-ms, decode-ms, total-ms).
+/// prefill-ms, decode-ms, total-ms), and where top-logprobs asks for it `top-logprobs`: for each
+/// token an array of structures of id, text and logprob.
 void add_details(GstStructure* structure, const vlm::Description& description);
 
 /// Puts a copy of `structure` on `buffer`, replacing what the element of the same name had put

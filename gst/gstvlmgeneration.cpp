@@ -130,6 +130,18 @@ void install_penalties(GObjectClass* klass) {
                 "No sequence of this many tokens comes twice (0: off)", 0,
                 DEFAULT_NO_REPEAT_NGRAM_SIZE);
   /**
+   * GstVlmDescribe:repetition-guard:
+   *
+   * A description whose last tokens are a cycle this many times over ends there, with the
+   * finish-reason repetition; short cycles must span 16 tokens. The text keeps the cycle once. With
+   * beams, one that loops is finished. 0: off; 1 is refused.
+   *
+   * Since: 0.1
+   */
+  install_count(klass, PROP_REPETITION_GUARD, "repetition-guard", "Repetition guard",
+                "Ends a description that said the same this many times in a row (0: off)", 0,
+                DEFAULT_REPETITION_GUARD);
+  /**
    * GstVlmDescribe:num-beams:
    *
    * Beams of beam search. 1: none.
@@ -159,6 +171,20 @@ void install_penalties(GObjectClass* klass) {
       klass, PROP_EARLY_STOPPING,
       g_param_spec_enum("early-stopping", "Early stopping", "When beam search ends",
                         early_stopping_type(), nick(DEFAULT_EARLY_STOPPING), kPlaying));
+}
+
+void install_scores(GObjectClass* klass) {
+  /**
+   * GstVlmDescribe:top-logprobs:
+   *
+   * With details: the likeliest tokens in the place of each chosen one, this many, with their
+   * log-probabilities. 0: none.
+   *
+   * Since: 0.1
+   */
+  install_count(klass, PROP_TOP_LOGPROBS, "top-logprobs", "Top log-probabilities",
+                "With details: the likeliest tokens at each place, this many (0: none)", 0,
+                DEFAULT_TOP_LOGPROBS);
 }
 
 int to_int(const GValue* value) {
@@ -196,6 +222,12 @@ bool set_search_option(vlm::Options& options, guint id, const GValue* value) {
     case PROP_NO_REPEAT_NGRAM_SIZE:
       options.no_repeat_ngram_size = to_int(value);
       return true;
+    case PROP_REPETITION_GUARD:
+      options.repetition_guard = to_int(value);
+      return true;
+    case PROP_TOP_LOGPROBS:
+      options.top_logprobs = to_int(value);
+      return true;
     case PROP_NUM_BEAMS:
       options.num_beams = to_int(value);
       return true;
@@ -221,6 +253,12 @@ bool get_search_option(const vlm::Options& options, guint id, GValue* value) {
     case PROP_NO_REPEAT_NGRAM_SIZE:
       from_int(value, options.no_repeat_ngram_size, DEFAULT_NO_REPEAT_NGRAM_SIZE);
       return true;
+    case PROP_REPETITION_GUARD:
+      from_int(value, options.repetition_guard, DEFAULT_REPETITION_GUARD);
+      return true;
+    case PROP_TOP_LOGPROBS:
+      from_int(value, options.top_logprobs, DEFAULT_TOP_LOGPROBS);
+      return true;
     case PROP_NUM_BEAMS:
       from_int(value, options.num_beams, DEFAULT_NUM_BEAMS);
       return true;
@@ -244,6 +282,7 @@ void install_generation(GObjectClass* klass) {
   install_length(klass);
   install_sampling(klass);
   install_penalties(klass);
+  install_scores(klass);
 }
 
 bool set_option(vlm::Options& options, guint id, const GValue* value) {

@@ -61,6 +61,8 @@ void set_generation(Setter& set, const vlm::Options& options) {
   set.real("min-p", options.min_p);
   set.real("repetition-penalty", options.repetition_penalty);
   set.whole("no-repeat-ngram-size", options.no_repeat_ngram_size);
+  set.whole("repetition-guard", options.repetition_guard);
+  set.whole("top-logprobs", options.top_logprobs);
   set.whole("num-beams", options.num_beams);
   set.real("length-penalty", options.length_penalty);
   if (options.early_stopping) {

@@ -46,6 +46,19 @@ class TextFormatter : public Formatter {
   bool name_sources_;
 };
 
+/// For each token a list of what could have been in its place.
+template <typename Json>
+Json choices_of(const vlm::Description& description) {
+  Json tokens = Json::array();
+  for (const std::vector<vlm::TokenChoice>& choices : description.top_logprobs) {
+    Json& list = tokens.emplace_back(Json::array());
+    for (const vlm::TokenChoice& choice : choices) {
+      list.push_back({{"id", choice.id}, {"text", choice.text}, {"logprob", choice.logprob}});
+    }
+  }
+  return tokens;
+}
+
 class JsonFormatter : public Formatter {
  public:
   vlm::Result<std::string> add(const Record& record) override {
@@ -65,6 +78,8 @@ class JsonFormatter : public Formatter {
     object["prompt_tokens"] = d.prompt_tokens;
     object["image_tokens"] = d.image_tokens;
     object["logprobs"] = d.logprobs;
+    object["logprob"] = d.mean_logprob();
+    if (!d.top_logprobs.empty()) object["top_logprobs"] = choices_of<Json>(d);
     if (d.sequence_score) object["sequence_score"] = *d.sequence_score;
     object["timing"] = {{"wait_ms", d.timing.wait_ms},
                         {"vision_ms", d.timing.vision_ms},

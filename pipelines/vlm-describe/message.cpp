@@ -55,6 +55,24 @@ class Fields {
   const GstStructure* structure_;
 };
 
+std::vector<std::vector<vlm::TokenChoice>> choices_of(const GValue* tokens) {
+  std::vector<std::vector<vlm::TokenChoice>> lists;
+  if (tokens == nullptr || !GST_VALUE_HOLDS_ARRAY(tokens)) return lists;
+  for (guint i = 0; i < gst_value_array_get_size(tokens); ++i) {
+    const GValue* choices = gst_value_array_get_value(tokens, i);
+    std::vector<vlm::TokenChoice>& list = lists.emplace_back();
+    if (!GST_VALUE_HOLDS_ARRAY(choices)) continue;
+    for (guint k = 0; k < gst_value_array_get_size(choices); ++k) {
+      const GValue* choice = gst_value_array_get_value(choices, k);
+      if (!GST_VALUE_HOLDS_STRUCTURE(choice)) continue;
+      const Fields fields(gst_value_get_structure(choice));
+      list.push_back(
+          {fields.number<int64_t>("id"), fields.text("text"), fields.number<float>("logprob")});
+    }
+  }
+  return lists;
+}
+
 vlm::Timing timing_of(const Fields& fields) {
   vlm::Timing timing;
   timing.wait_ms = fields.number<double>("wait-ms");
@@ -91,6 +109,7 @@ std::optional<Record> to_record(const GstStructure* structure, const std::string
   d.prompt = fields.text(fields.has("final-prompt") ? "final-prompt" : "prompt");
   d.token_ids = fields.numbers<int64_t>("token-ids");
   d.logprobs = fields.numbers<float>("logprobs");
+  d.top_logprobs = choices_of(gst_structure_get_value(structure, "top-logprobs"));
   if (fields.has("sequence-score")) d.sequence_score = fields.number<double>("sequence-score");
   d.prompt_tokens = fields.number<int64_t>("prompt-tokens");
   d.image_tokens = fields.number<int64_t>("image-tokens");

@@ -53,6 +53,8 @@ constexpr std::pair<const char*, char> kTextOptions[] = {{"model", 'm'},
                                                          {"min-p", 0},
                                                          {"repetition-penalty", 0},
                                                          {"no-repeat-ngram-size", 0},
+                                                         {"repetition-guard", 0},
+                                                         {"top-logprobs", 0},
                                                          {"num-beams", 0},
                                                          {"length-penalty", 0},
                                                          {"early-stopping", 0},
@@ -208,6 +210,9 @@ void take_generation(const Raw& raw, vlm::Options& options) {
                [](double v) { return v > 0; });
   take<int>(options.no_repeat_ngram_size, raw, "no-repeat-ngram-size", "a whole number from 0",
             at_least(0));
+  take<int>(options.repetition_guard, raw, "repetition-guard", "0 or a whole number from 2",
+            [](int n) { return n == 0 || n >= 2; });
+  take<int>(options.top_logprobs, raw, "top-logprobs", "a whole number from 0", at_least(0));
   take<int>(options.num_beams, raw, "num-beams", "a whole number from 1", at_least(1));
   take<double>(options.length_penalty, raw, "length-penalty", "a number",
                [](double) { return true; });

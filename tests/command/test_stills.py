@@ -13,7 +13,7 @@ from conftest import complaints
 from material import save_scene, sure_scene
 
 KEYS = ["source", "index", "pts", "duration", "frame_pts", "prompt", "text", "token_ids", "finish_reason",
-        "prompt_tokens", "image_tokens", "logprobs", "timing"]
+        "prompt_tokens", "image_tokens", "logprobs", "logprob", "timing"]
 TIMES = ["wait_ms", "vision_ms", "prefill_ms", "decode_ms", "total_ms"]
 
 
@@ -67,10 +67,22 @@ def test_json_has_every_field(command, picture):
     assert record["token_ids"] and all(isinstance(token, int) for token in record["token_ids"])
     assert len(record["logprobs"]) == len(record["token_ids"])
     assert all(logprob <= 1e-6 for logprob in record["logprobs"])
+    assert record["logprob"] == pytest.approx(sum(record["logprobs"]) / len(record["logprobs"]))
     assert record["finish_reason"] == "stop"
     assert record["prompt_tokens"] > record["image_tokens"] > 0
     assert all(record["timing"][name] >= 0 for name in TIMES)
     assert record["timing"]["total_ms"] > 0
+
+
+def test_likeliest_tokens_on_request(command, picture):
+    (record,) = command.json("--top-logprobs", 4, picture)
+    assert len(record["top_logprobs"]) == len(record["token_ids"])
+    for choices, token, logprob in zip(record["top_logprobs"], record["token_ids"], record["logprobs"]):
+        assert [list(choice) for choice in choices] == [["id", "text", "logprob"]] * 4
+        assert choices[0]["id"] == token and choices[0]["logprob"] == pytest.approx(logprob, abs=1e-5)
+        assert choices == sorted(choices, key=lambda choice: -choice["logprob"])
+    said = "".join(choices[0]["text"] for choices in record["top_logprobs"][:-1])
+    assert said.strip() == record["text"]
 
 
 def test_beams_have_a_score(command, picture):

@@ -12,6 +12,7 @@ from material import ROOT
 
 OPTIONS = """--model --vision-tower --model-base --prompt --prompt-file --prompt-format --system --image-aspect-ratio
 --max-new-tokens --min-new-tokens --temperature --top-k --top-p --min-p --repetition-penalty --no-repeat-ngram-size
+--repetition-guard --top-logprobs
 --num-beams --length-penalty --early-stopping --stop --seed --device --dtype --quantization --interval --frames --start
 --end --format --output --trace --quiet --verbose --version --help -m, -p, -f, -o,""".split()
 FORMATS = """auto hf raw vicuna_v1 llava_v0 llava_v1 llava_llama_2 mistral_instruct mistral_direct chatml_direct mpt
@@ -64,6 +65,10 @@ BAD = [
     ["--min-p", "2", "x.png"],
     ["--repetition-penalty", "0", "x.png"],
     ["--no-repeat-ngram-size", "two", "x.png"],
+    ["--repetition-guard", "1", "x.png"],
+    ["--repetition-guard", "-2", "x.png"],
+    ["--top-logprobs", "-1", "x.png"],
+    ["--top-logprobs", "many", "x.png"],
     ["--num-beams", "0", "x.png"],
     ["--length-penalty", "long", "x.png"],
     ["--early-stopping", "maybe", "x.png"],

@@ -52,6 +52,7 @@ TEST(Delivery, details_are_added_to_messages_alone) {
   ASSERT_EQ(gst_value_array_get_size(ids), 4u);
   EXPECT_EQ(g_value_get_int64(gst_value_array_get_value(ids, 3)), 2);
   EXPECT_EQ(gst_value_array_get_size(gst_structure_get_value(structure, "logprobs")), 4u);
+  EXPECT_FALSE(gst_structure_has_field(structure, "top-logprobs"));
   EXPECT_EQ(text_of(structure, "final-prompt"), "USER: <image>\nDescribe the scene.");
   gint64 prompt_tokens = 0;
   GstStructure* timing = nullptr;
@@ -66,6 +67,26 @@ TEST(Delivery, details_are_added_to_messages_alone) {
   ASSERT_EQ(rig.push(200 * GST_MSECOND), GST_FLOW_OK);
   const std::vector<BufferPtr> buffers = rig.buffers();
   EXPECT_FALSE(gst_structure_has_field(meta_of(buffers[0].get()), "token-ids"));
+}
+
+TEST(Delivery, details_tell_the_likeliest_tokens_where_asked) {
+  Rig rig("mode=recorded interval=100000000 details=true top-logprobs=3");
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 200 * GST_MSECOND), GST_FLOW_OK);
+  const MessagePtr message = rig.messages->next_description();
+  const GValue* tokens = gst_structure_get_value(description(message.get()), "top-logprobs");
+  ASSERT_NE(tokens, nullptr);
+  ASSERT_EQ(gst_value_array_get_size(tokens), 4u);
+  const GValue* choices = gst_value_array_get_value(tokens, 1);
+  ASSERT_EQ(gst_value_array_get_size(choices), 3u);
+  const GstStructure* choice = gst_value_get_structure(gst_value_array_get_value(choices, 2));
+  gint64 id = 0;
+  gdouble logprob = 0;
+  ASSERT_TRUE(gst_structure_get(choice, "id", G_TYPE_INT64, &id, "logprob", G_TYPE_DOUBLE, &logprob,
+                                nullptr));
+  EXPECT_EQ(id, 8);
+  EXPECT_EQ(logprob, -1);
+  EXPECT_EQ(text_of(choice, "text"), "t8");
 }
 
 TEST(Delivery, latest_meta_is_the_newest_description) {

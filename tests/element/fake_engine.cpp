@@ -179,6 +179,15 @@ class FakeEngine : public vlm::Engine {
     description.prompt = "USER: <image>\n" + item.request.prompt.turns.back().text;
     description.token_ids = {5, 6, 7, 2};
     description.logprobs = {-0.5F, -0.25F, -0.25F, -1.0F};
+    for (const int64_t id : description.token_ids) {
+      std::vector<vlm::TokenChoice> choices;
+      for (int i = 0; i < item.request.options.top_logprobs.value_or(0); ++i) {
+        choices.push_back({id + i, "t" + std::to_string(id + i), -0.5F * static_cast<float>(i)});
+      }
+      if (!choices.empty()) {
+        description.top_logprobs.push_back(choices);
+      }
+    }
     description.prompt_tokens = 12;
     description.image_tokens = 4;
     description.timing.prefill_ms = 10;
