@@ -25,7 +25,7 @@ GType dtype_type() {
       {nick(vlm::DType::kAuto), "The checkpoint's on a GPU, what the CPU does best else", "auto"},
       {nick(vlm::DType::kFloat32), "32-bit floating point", "float32"},
       {nick(vlm::DType::kBFloat16), "16-bit floating point, wide range", "bfloat16"},
-      {nick(vlm::DType::kFloat16), "16-bit floating point (GPU)", "float16"},
+      {nick(vlm::DType::kFloat16), "16-bit floating point, narrow range", "float16"},
       {0, nullptr, nullptr},
   }};
   static const GType type = register_enum("GstVlmDType", values);

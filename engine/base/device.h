@@ -15,7 +15,7 @@ namespace vlm {
 c10::Device resolve_device(const std::string& name);
 
 /// The type the model runs in. kAuto: the stored one on a GPU; on a CPU bfloat16 where its
-/// instructions know it, else float32. Throws Failure where the device cannot run the type.
+/// instructions know it, else float32.
 DType resolve_dtype(DType wanted, DType stored, c10::Device device);
 
 /// Bytes of memory that could be allocated on the device now.
