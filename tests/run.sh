@@ -52,7 +52,10 @@ if [ $clang = yes ]; then
 fi
 
 say "Tests"
-rm -f build/meson-logs/testlog.*
+rm -rf build/meson-logs/testlog.* build/parity-results
 meson test -C build --no-rebuild --print-errorlogs "${suites[@]}"
+if ls build/parity-results/parity-*.json >/dev/null 2>&1; then
+  VLM_BUILD_DIR=build "$python" tests/parity/results.py
+fi
 read -r passed failed skipped < <("$python" tests/count.py build/meson-logs "${clang_result[@]}")
 finish "${passed:-0}" "${failed:-1}" "${skipped:-0}"

@@ -283,8 +283,3 @@ def test_unknown_device(engine, model):
         answer = engine.open(model, device=device)
         assert not answer["ok"] and answer["error"]["kind"] in ("device", "invalid_argument"), answer
         assert "\n" not in answer["error"]["message"]
-
-
-def test_half_precision_on_a_cpu_is_refused(engine, model):
-    answer = engine.open(model, dtype="float16", device="cpu")
-    assert not answer["ok"] and "float16" in answer["error"]["message"], answer

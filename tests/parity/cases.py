@@ -111,7 +111,7 @@ def make_requests(seed, spec):
     options = {"max_new_tokens": rng.choice([2, 5, 9, 14]), "num_beams": rng.choice([2, 3, 4, 5]),
                "length_penalty": rng.choice([1.0, 1.0, 0.0, 0.5, 2.0, -1.0]),
                "early_stopping": rng.choice(sorted(EARLY_STOPPING))}
-    requests.append(request("beams", rng.choice([0, 1, 1]), **options))
+    requests.append(request("beams", rng.choice([0, 1, min(2, several)]), **options))
     options = {"max_new_tokens": rng.choice([7, 12]), "num_beams": rng.choice([2, 3]),
                "length_penalty": rng.choice([1.0, 0.5, 2.0]), "early_stopping": rng.choice(sorted(EARLY_STOPPING)),
                **rng.choice([{"repetition_penalty": 1.3}, {"no_repeat_ngram_size": 2}, {"min_new_tokens": 5}])}

@@ -8,7 +8,8 @@
 //   {"command": "close"}                          -> {"ok": true}
 //
 // A request: "frames" [{"path", "width", "height"}] (files of raw RGB), "prompt", "options", and
-// optionally "stream", "sequence", "trace", "partial", "cancel_after" (partial texts).
+// optionally "stream", "sequence", "trace", "partial", "cancel_after" (partial texts), "delay_ms"
+// (from the request before it), "cancel_ms" (from its own submission).
 
 #include <sys/resource.h>
 
@@ -18,11 +19,13 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -32,6 +35,7 @@
 namespace {
 
 using nlohmann::json;
+using Clock = std::chrono::steady_clock;
 
 const char* kind_name(vlm::ErrorKind kind) {
   switch (kind) {
@@ -125,6 +129,8 @@ vlm::Options read_options(const json& object) {
   read(object, "no_repeat_ngram_size", options.no_repeat_ngram_size);
   read(object, "num_beams", options.num_beams);
   read(object, "length_penalty", options.length_penalty);
+  read(object, "repetition_guard", options.repetition_guard);
+  read(object, "top_logprobs", options.top_logprobs);
   if (object.contains("early_stopping")) {
     options.early_stopping =
         read_enum(object, "early_stopping", vlm::kEarlyStoppingNames, vlm::EarlyStopping::kFalse);
@@ -152,6 +158,13 @@ json to_json(const vlm::Description& description) {
                    {"prefill_ms", timing.prefill_ms},
                    {"decode_ms", timing.decode_ms},
                    {"total_ms", timing.total_ms}}}};
+  for (const std::vector<vlm::TokenChoice>& choices : description.top_logprobs) {
+    json list = json::array();
+    for (const vlm::TokenChoice& choice : choices) {
+      list.push_back({{"id", choice.id}, {"text", choice.text}, {"logprob", choice.logprob}});
+    }
+    object["top_logprobs"].push_back(list);
+  }
   if (description.sequence_score) {
     object["sequence_score"] = *description.sequence_score;
   }
@@ -227,12 +240,12 @@ class Runner {
  private:
   json open(const vlm::ModelSpec& spec) {
     engine_.reset();
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     vlm::Result<std::shared_ptr<vlm::Engine>> engine = vlm::open_engine(spec);
     if (!engine) {
       return failure(engine.error());
     }
-    const std::chrono::duration<double> load = std::chrono::steady_clock::now() - start;
+    const std::chrono::duration<double> load = Clock::now() - start;
     engine_ = *engine;
     const vlm::ModelInfo& info = engine_->info();
     return {{"ok", true},
@@ -252,9 +265,17 @@ class Runner {
   std::vector<json> run(const json& requests) {
     const auto pending = std::make_shared<Pending>(requests.size());
     std::vector<std::optional<vlm::RequestId>> ids(requests.size());
+    std::multimap<Clock::time_point, vlm::RequestId> cancels;
     for (size_t i = 0; i < requests.size(); ++i) {
+      const Clock::time_point due = Clock::now() + milliseconds(requests[i], "delay_ms");
+      cancel_until(due, cancels);
+      std::this_thread::sleep_until(due);
       ids[i] = submit(requests[i], i, pending);
+      if (ids[i] && requests[i].contains("cancel_ms")) {
+        cancels.emplace(Clock::now() + milliseconds(requests[i], "cancel_ms"), *ids[i]);
+      }
     }
+    cancel_until(Clock::time_point::max(), cancels);
     for (size_t i = 0; i < requests.size(); ++i) {
       if (ids[i] && requests[i].contains("cancel_after")) {
         pending->wait_partials(i, requests[i].at("cancel_after"));
@@ -266,6 +287,20 @@ class Runner {
       result["peak_kib"] = peak_kib();
     }
     return results;
+  }
+
+  static std::chrono::milliseconds milliseconds(const json& request, const char* key) {
+    return std::chrono::milliseconds(request.value(key, int64_t{0}));
+  }
+
+  /// Cancels what is to be cancelled before `due`, each at its time.
+  void cancel_until(Clock::time_point due,
+                    std::multimap<Clock::time_point, vlm::RequestId>& cancels) {
+    while (!cancels.empty() && cancels.begin()->first < due) {
+      std::this_thread::sleep_until(cancels.begin()->first);
+      engine_->cancel(cancels.begin()->second);
+      cancels.erase(cancels.begin());
+    }
   }
 
   std::optional<vlm::RequestId> submit(const json& object, size_t index,

@@ -59,6 +59,9 @@ Settings settings_of(const Json& options, const std::vector<int64_t>& eos_ids) {
   settings.early_stopping =
       enum_value(kEarlyStoppingNames, options.value("early_stopping", "false")).value();
   settings.seed = options.value("seed", settings.seed);
+  settings.repetition_guard = options.value("repetition_guard", settings.repetition_guard);
+  settings.count_prompt = options.value("count_prompt", settings.count_prompt);
+  settings.top_logprobs = options.value("top_logprobs", settings.top_logprobs);
   settings.stop = options.value("stop", settings.stop);
   return settings;
 }
@@ -89,8 +92,10 @@ Json generate(const TableModel& model, const Json& request) {
   const auto eos_ids = request.at("eos").get<std::vector<int64_t>>();
   const Settings settings = settings_of(request.at("options"), eos_ids);
   const PieceTokenizer tokenizer(request.at("pieces").get<std::vector<std::string>>());
-  Generation generation(
-      settings, {eos_ids, StopStrings(tokenizer, settings.stop), settings.max_new_tokens}, prompt);
+  Generation generation(settings,
+                        {eos_ids, StopStrings(tokenizer, settings.stop), settings.max_new_tokens,
+                         settings.repetition_guard},
+                        prompt);
   std::vector<std::vector<int64_t>> sequences = {prompt};
   while (true) {
     const std::vector<Chosen> chosen =
@@ -109,6 +114,13 @@ Json generate(const TableModel& model, const Json& request) {
   Json answer = {{"ids", generation.ids()},
                  {"logprobs", generation.logprobs()},
                  {"finish_reason", finish_reason_name(generation.finish_reason())}};
+  for (const auto& alternatives : generation.alternatives()) {
+    Json list = Json::array();
+    for (const Alternative& choice : *alternatives) {
+      list.push_back({choice.token, choice.logprob});
+    }
+    answer["alternatives"].push_back(list);
+  }
   if (const auto score = generation.sequence_score()) {
     answer["score"] = *score;
   }

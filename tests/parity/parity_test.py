@@ -12,6 +12,7 @@ cases are counted and must stay below 1 %.
     parity_test.py                        120 cases from seed 0, or from --seed, of all generations and text models
     parity_test.py --generation next --text-model mistral
     parity_test.py --cases 3000 --seed 5  a long run; --case 17 repeats one case and prints more
+    parity_test.py --results FILE.json    keeps what was compared for results.py, too
 """
 
 import argparse
@@ -30,6 +31,7 @@ from safetensors.torch import load_file
 
 import cases
 import make_checkpoint
+import results
 import specs
 from engine import Engine, EngineCrash, raw_request
 from reference import Reference
@@ -51,6 +53,12 @@ class Tally:
         self.worst = collections.defaultdict(float)
         self.failures = []
         self.cases = collections.defaultdict(collections.Counter)  # family → passed or failed → how many
+        self.group = ("", "", "")  # of the checkpoint at hand, see results.dimensions
+        self.rows = {}
+        self.seeds = collections.defaultdict(set)
+
+    def row(self, what):
+        return self.rows.setdefault((self.group, what), results.row(*self.group, what, cases=0))
 
     def check(self, seed, what, good, detail=""):
         if good:
@@ -58,23 +66,25 @@ class Tally:
         else:
             self.failed[what] += 1
             self.failures.append(f"seed {seed}: {what}: {detail}")
+        row, seeds = self.row(what), self.seeds[(self.group, what)]
+        seeds.add(seed)
+        row["cases"] = len(seeds)
+        row["equal" if good else "failed"] += 1
         return good
 
     def near_tie(self, what):
         self.near_ties[what] += 1
+        self.row(what)["near-ties"] += 1
 
     def add_case(self, spec, passed):
         self.cases[spec.family]["passed" if passed else "failed"] += 1
+        self.row("whole cases")["equal" if passed else "failed"] += 1
+        self.row("whole cases")["cases"] += 1
 
-    def add(self, other):
-        for family, counts in other.cases.items():
-            self.cases[family] += counts
-        self.passed += other.passed
-        self.failed += other.failed
-        self.near_ties += other.near_ties
-        self.failures += other.failures
-        for what, value in other.worst.items():
-            self.worst[what] = max(self.worst[what], value)
+    def difference(self, what, value):
+        self.worst[what] = max(self.worst[what], value)
+        row = self.row(what)
+        row["worst"] = max(row["worst"] or 0.0, value)
 
     def table(self):
         lines = [f"{'what':28} {'passed':>8} {'failed':>8} {'near-tie':>9}  worst relative difference"]
@@ -108,7 +118,7 @@ def compare_trace(tally, seed, file, expected):
             tally.check(seed, name, same, f"{describe(ours[name])} instead of {describe(theirs)}")
         else:
             difference = relative_difference(ours[name].float(), theirs)
-            tally.worst[name] = max(tally.worst[name], difference)
+            tally.difference(name, difference)
             tally.check(seed, name, difference < TOLERANCE,
                         f"relative difference {difference:.2e}, shape {tuple(ours[name].shape)} for "
                         f"{tuple(theirs.shape)}")
@@ -167,7 +177,7 @@ def compare_answer(tally, seed, reference, request, expected, answer):
     difference = max(abs(ours - theirs) / max(1.0, abs(theirs))
                      for ours, theirs in zip(answer["logprobs"], expected.logprobs))
     good = len(answer["logprobs"]) == len(ids) and difference < LOGPROB_TOLERANCE
-    tally.worst["logprobs"] = max(tally.worst["logprobs"], difference)
+    tally.difference("logprobs", difference)
     tally.check(seed, "logprobs", good, f"{request.options}: {answer['logprobs']} instead of {expected.logprobs}")
     if expected.score is not None:
         difference = abs(answer.get("sequence_score", float("inf")) - expected.score) / max(1.0, abs(expected.score))
@@ -187,6 +197,7 @@ def run_case(tally, engine, spec, directory, verbose=False):
     make_checkpoint.write_checkpoint(directory, spec)
     if verbose:
         print(dataclasses.asdict(spec))
+    tally.group = results.dimensions(directory)
     reference = Reference(directory)
     opened = engine.open(directory)
     if not tally.check(seed, "opens", opened["ok"], str(opened.get("error"))):
@@ -274,6 +285,7 @@ def main():
     parser.add_argument("--generation", choices=["any", *specs.GENERATIONS], default="any", help="of LLaVA (default any)")
     parser.add_argument("--text-model", choices=["any", *specs.TEXT_MODELS], default="any", help="default any")
     parser.add_argument("--tap", action="store_true", help="one line for each case, in TAP")
+    parser.add_argument("--results", type=pathlib.Path, help="file for what was compared, see results.py")
     options = parser.parse_args()
     seeds = [options.case] if options.case is not None else range(options.seed, options.seed + options.cases)
     torch.set_num_threads(1)
@@ -293,6 +305,9 @@ def main():
             print(f"\r{number} of {len(seeds)} cases, seed {seed}, {len(tally.failures)} failures, "
                   f"{(time.time() - start) / number:.2f} s a case", end="", file=sys.stderr, flush=True)
     engine.close()
+    if options.results:
+        results.write([row for row in tally.rows.values() if row["equal"] or row["failed"] or row["near-ties"]],
+                      options.results)
     ties, total = sum(tally.near_ties.values()), sum(tally.passed.values())
     few_ties = ties < 0.01 * max(total, 1) + 1
     prefix = "# " if options.tap else ""

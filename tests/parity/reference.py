@@ -107,7 +107,8 @@ class Reference:
             arguments["use_cache"] = False  # with a window of 1 its cache forgets nothing: -0 cuts nothing off
         beams = arguments.get("num_beams", 1)
         counted = tiles_of_wholes(inputs) if self.tiles else contextlib.nullcontext()
-        with counted, watched_beams(self.model) if beams > 1 else contextlib.nullcontext() as gaps:
+        watched = watched_beams(self.model) if beams > 1 else contextlib.nullcontext()
+        with counted, whole_pictures(self.model), watched as gaps:
             output = self.model.generate(**inputs, **arguments, output_scores=True, output_logits=True,
                                          return_dict_in_generate=True)
         ids = output.sequences[0, inputs["input_ids"].shape[1]:].tolist()
@@ -119,8 +120,8 @@ class Reference:
         else:
             result.gaps = [relative_gap(scores[0]) for scores in output.scores]
             rows = [0] * len(ids)
-        result.logprobs = [torch.log_softmax(output.logits[i][rows[i]].float(), -1)[ids[i]].item()
-                           for i in range(len(ids))]
+        result.raw = [torch.log_softmax(output.logits[i][rows[i]].float(), -1) for i in range(len(ids))]
+        result.logprobs = [raw[token].item() for raw, token in zip(result.raw, ids)]
         result.scores = output.scores
         return result
 
@@ -187,6 +188,26 @@ def boundary_gap(scores, count):
     if count >= ranked.numel() or ranked[count] < -1e8:
         return float("inf")
     return ((ranked[count - 1] - ranked[count]) / ranked[count - 1].abs().clamp_min(1e-30)).item()
+
+
+@contextlib.contextmanager
+def whole_pictures(model):
+    """Gives each beam all pictures in their order. The reference repeats picture by picture, so that with several of
+    them every beam sees the wrong ones."""
+    original = model._expand_inputs_for_generation
+
+    def expand(expand_size=1, **kwargs):
+        pictures = {key: kwargs.pop(key) for key in ("pixel_values", "image_sizes") if kwargs.get(key) is not None}
+        input_ids, kwargs = original(expand_size=expand_size, **kwargs)
+        for key, value in pictures.items():
+            kwargs[key] = value.repeat(expand_size, *[1] * (value.dim() - 1))
+        return input_ids, kwargs
+
+    model._expand_inputs_for_generation = expand
+    try:
+        yield
+    finally:
+        del model._expand_inputs_for_generation
 
 
 @contextlib.contextmanager

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""bfloat16 and float16 against the reference in the same type.
+
+How far numbers of few bits stray is measured on the reference itself: the distance of each stage's tensor from the same
+tensor in float32 is its spread. The engine must stay within twice the spread of the reference in the same type, and
+within twice the spread of the reference in float32: it may round elsewhere, but not worse. Ids must be the reference's
+until its own choice was so narrow that two scores that far apart change places. VLM_HALF_CASES sets how many checkpoints each type gets,
+VLM_SEED where they start.
+"""
+
+import collections
+import os
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import cases
+import make_checkpoint
+import results
+from engine import Engine
+from parity_test import CLOSE, engine_request, relative_difference
+from reference import Reference
+
+CASES = int(os.environ.get("VLM_HALF_CASES", "20"))
+SEED = int(os.environ.get("VLM_SEED", "0"))
+FACTOR = 2.0
+# A spread of nothing is luck: one rounding at the end is always allowed.
+UNITS = {"bfloat16": 2.0 ** -8, "float16": 2.0 ** -11}
+
+
+def traced(reference, request):
+    trace = reference.trace(reference.inputs(request.text, request.pictures))
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in trace.items()}
+
+
+def check_stages(half, full, ours, dtype, where, worst):
+    """Each stage within its spread; gives the spread of the first scores."""
+    spread = 0.0
+    for name in CLOSE:
+        if name not in half:
+            continue
+        spread = relative_difference(half[name], full[name])
+        assert spread < float("inf"), f"{where}: the reference's {name} is not finite"
+        limit = FACTOR * max(spread, UNITS[dtype])
+        for what, theirs in (("in the same type", half[name]), ("in float32", full[name])):
+            difference = relative_difference(ours[name].float(), theirs)
+            worst[name] = max(worst[name], difference)
+            assert difference <= limit, f"{where}: {name} is {difference:.1e} from the reference {what}, over {limit:.1e}"
+    return spread
+
+
+def first_difference(ours, theirs):
+    return next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), None)
+
+
+@pytest.mark.parametrize("dtype", UNITS)
+def test_equal_within_the_references_own_spread(tmp_path, dtype):
+    engine = Engine()
+    worst = collections.defaultdict(float)
+    counts = collections.Counter()
+    group = None
+    for seed in range(SEED, SEED + CASES):
+        directory = tmp_path / str(seed)
+        spec = make_checkpoint.write_checkpoint(directory, make_checkpoint.random_spec(seed))
+        where = f"seed {seed}, {dtype}"
+        opened = engine.open(directory, dtype=dtype)
+        assert opened["ok"] and opened["info"]["dtype"] == dtype, f"{where}: {opened}"
+        half = Reference(directory, dtype=getattr(torch, dtype))
+        full = Reference(directory)
+        request = cases.make_requests(seed, spec)[0]
+        trace = str(directory / "trace.safetensors")
+        answer = engine.run([engine_request(engine, request, trace=trace)])[0]
+        assert answer["ok"], f"{where}: {answer}"
+        ours = load_file(trace)
+        in_half = traced(half, request)
+        assert torch.equal(ours["prompt_ids"], in_half["prompt_ids"]), where
+        spread = check_stages(in_half, traced(full, request), ours, dtype, where, worst)
+        counts["stages"] += 1
+        expected = half.generate(half.inputs(request.text, request.pictures), **request.reference_options())
+        at = first_difference(answer["token_ids"], expected.ids)
+        if at is None:
+            counts["ids"] += 1
+        else:
+            gap, limit = expected.gaps[at], 2 * FACTOR * max(spread, UNITS[dtype])
+            assert gap <= limit, f"{where}: other ids from {at} on, where the reference's choice was {gap:.1e} clear"
+            counts["near-ties"] += 1
+        group = group or results.dimensions(directory)
+        engine.forget_frames()
+    engine.close()
+    print(f"{dtype}: {dict(counts)}, worst {dict(worst)}")
+    rows = {f"{dtype}: {name}": {"cases": CASES, "passed": counts["stages"], "worst": worst[name]} for name in worst}
+    rows[f"{dtype}: greedy ids"] = {"cases": CASES, "passed": counts["ids"], "near_ties": counts["near-ties"]}
+    results.record(f"half-{dtype}", group, rows)
+    assert counts["ids"] > CASES // 3, "hardly any text was the reference's"
+
+
+def test_float16_is_never_chosen_on_the_cpu(tmp_path):
+    make_checkpoint.write_checkpoint(tmp_path, make_checkpoint.random_spec(1))
+    engine = Engine()
+    assert engine.open(tmp_path, dtype="auto", device="cpu")["info"]["dtype"] in ("float32", "bfloat16")
+    engine.close()

@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A batch of any mix gives each request the ids that it gets alone.
+
+Greedy, sampled and searched texts with and without pictures, penalties, stop strings and loops come to one engine at
+random times, on random streams, and some are cancelled on the way. A difference counts as a near-tie only where the
+reference itself decided by less than 1e-5 relative; those stay below 1 %. VLM_MIX_REQUESTS sets how many requests each
+model gets, VLM_SEED where the models start.
+"""
+
+import os
+import random
+
+import pytest
+
+import cases
+import make_checkpoint
+import results
+from engine import Engine, raw_request
+from parity_test import is_near_tie
+from reference import Reference
+
+REQUESTS = int(os.environ.get("VLM_MIX_REQUESTS", "150"))
+SEED = int(os.environ.get("VLM_SEED", "0"))
+MODELS = 2
+
+
+def random_options(rng):
+    options = {"max_new_tokens": rng.choice([1, 2, 5, 12, 30, 60])}
+    kind = rng.choice(["greedy", "greedy", "sampled", "beams"])
+    if kind == "sampled":
+        options.update(temperature=rng.choice([0.7, 1.0, 1.8]), seed=rng.randrange(2**40), top_k=rng.choice([0, 5, 40]),
+                       top_p=rng.choice([1.0, 0.8]), min_p=rng.choice([0.0, 0.05]))
+    if kind == "beams":
+        options.update(num_beams=rng.randrange(2, 6), length_penalty=rng.choice([1.0, 0.0, -1.0, 2.0]),
+                       early_stopping=rng.choice(["false", "true", "never"]))
+        options["max_new_tokens"] = min(options["max_new_tokens"], 12)
+    if rng.random() < 0.25:
+        options["repetition_penalty"] = rng.choice([1.2, 0.9])
+    if rng.random() < 0.25:
+        options["no_repeat_ngram_size"] = rng.choice([1, 2, 3])
+    if rng.random() < 0.25:
+        options["min_new_tokens"] = rng.randrange(options["max_new_tokens"] + 1)
+    if rng.random() < 0.3:
+        options["stop"] = rng.sample(["a", "e", "on", "s", ".", "th", " w"], rng.choice([1, 2]))
+    if rng.random() < 0.2:
+        options["repetition_guard"] = rng.choice([2, 3])
+    if rng.random() < 0.2:
+        options["top_logprobs"] = rng.choice([1, 4])
+    return kind, options
+
+
+def make_mix(seed, spec):
+    rng = random.Random(f"mix {seed}")
+    words = [word for line in make_checkpoint.made_up_text(spec.seed, 40) for word in line.split()]
+    pool = [cases.random_picture(rng) for _ in range(6)]
+    mix = []
+    for _ in range(REQUESTS):
+        pictures = rng.choices(pool, k=rng.choice([0, 1, 1, 2, 3]))
+        kind, options = random_options(rng)
+        text = cases.random_prompt(rng, words, len(pictures), rng.randrange(1, 25))
+        mix.append(cases.Request(kind, text, pictures, options))
+    return rng, mix
+
+
+def differs(reference, request, ours):
+    """False where the reference too all but chose otherwise."""
+    if request.kind == "sampled" or "repetition_guard" in request.options:
+        return True
+    options = {key: value for key, value in request.reference_options().items() if key != "top_logprobs"}
+    expected = reference.generate(reference.inputs(request.text, request.pictures), **options)
+    return not is_near_tie(expected, ours)
+
+
+def judge(request, alone, answer, cancelled):
+    """How the answer relates to the one got alone: equal, cut (cancelled on the way), or other."""
+    if not answer["ok"]:
+        nothing = cancelled and answer["error"]["kind"] == "cancelled"
+        return "cut" if nothing else "other"
+    ids = answer["token_ids"]
+    if cancelled and answer["finish_reason"] == "cancelled":
+        # The best beam of the moment need not become the best of all.
+        prefix = request.kind == "beams" or "repetition_guard" in request.options or ids == alone["token_ids"][:len(ids)]
+        return "cut" if prefix and ids else "other"
+    same = ids == alone["token_ids"] and answer["finish_reason"] == alone["finish_reason"]
+    return "equal" if same and answer["text"] == alone["text"] else "other"
+
+
+@pytest.mark.parametrize("model", range(MODELS))
+def test_a_batch_gives_what_each_request_gets_alone(tmp_path, model):
+    seed = SEED * MODELS + model + 70
+    spec = make_checkpoint.random_spec(seed)
+    spec.rope, spec.text.max_positions, spec.dtype = "default", 1024, "float32"
+    make_checkpoint.write_checkpoint(tmp_path, spec)
+    engine = Engine()
+    assert engine.open(tmp_path)["ok"]
+    rng, mix = make_mix(seed, spec)
+    requests = [raw_request(r.text, [engine.frame(p) for p in r.pictures], **r.options) for r in mix]
+    alone = [engine.run([request])[0] for request in requests]
+    assert all(answer["ok"] for answer in alone), [answer for answer in alone if not answer["ok"]][:1]
+    took = sum(answer["timing"]["total_ms"] for answer in alone) / len(alone)
+
+    order = rng.sample(range(len(mix)), len(mix))
+    cancelled = {i for i in order if rng.random() < 0.15}
+    batch = []
+    for i in order:
+        # Bursts and pauses, faster on the whole than one request after the other.
+        more = {"stream": rng.randrange(4), "delay_ms": rng.choice([0, 0, 0, int(took / 2), int(took)])}
+        if i in cancelled:
+            more["cancel_ms"] = rng.randrange(int(3 * took) + 2)
+        batch.append({**requests[i], **more})
+    answers = engine.run(batch)
+    engine.close()
+
+    counts = {"equal": 0, "cut": 0, "near-tie": 0}
+    reference = None
+    for i, answer in zip(order, answers):
+        verdict = judge(mix[i], alone[i], answer, i in cancelled)
+        if verdict == "other" and answer["ok"]:
+            reference = reference or Reference(tmp_path)
+            if not differs(reference, mix[i], answer["token_ids"]):
+                verdict = "near-tie"
+        assert verdict != "other", f"{mix[i]}: {answer} instead of {alone[i]}"
+        counts[verdict] += 1
+    print(f"seed {seed}: {counts}, {len(cancelled)} to cancel")
+    results.record(f"mix-{seed}", results.dimensions(tmp_path), {
+        "random arrivals equal alone": {"passed": counts["equal"], "near_ties": counts["near-tie"]},
+        "cancelled on the way": {"passed": counts["cut"]}})
+    assert counts["near-tie"] <= len(mix) / 100
+    assert counts["equal"] > len(mix) * 0.7 and (len(mix) < 50 or counts["cut"] > 0)
