@@ -5,8 +5,8 @@
 How far numbers of few bits stray is measured on the reference itself: the distance of each stage's tensor from the same
 tensor in float32 is its spread. The engine must stay within twice the spread of the reference in the same type, and
 within twice the spread of the reference in float32: it may round elsewhere, but not worse. Ids must be the reference's
-until its own choice was so narrow that two scores that far apart change places. VLM_HALF_CASES sets how many checkpoints each type gets,
-VLM_SEED where they start.
+until its own choice was so narrow that two scores that far apart change places. VLM_HALF_CASES sets how many models
+each type gets, VLM_SEED where they start.
 """
 
 import collections
@@ -47,7 +47,8 @@ def check_stages(half, full, ours, dtype, where, worst):
         for what, theirs in (("in the same type", half[name]), ("in float32", full[name])):
             difference = relative_difference(ours[name].float(), theirs)
             worst[name] = max(worst[name], difference)
-            assert difference <= limit, f"{where}: {name} is {difference:.1e} from the reference {what}, over {limit:.1e}"
+            assert difference <= limit, (
+                f"{where}: {name} is {difference:.1e} from the reference {what}, over {limit:.1e}")
     return spread
 
 

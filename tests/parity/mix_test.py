@@ -79,9 +79,9 @@ def judge(request, alone, answer, cancelled):
         return "cut" if nothing else "other"
     ids = answer["token_ids"]
     if cancelled and answer["finish_reason"] == "cancelled":
-        # The best beam of the moment need not become the best of all.
-        prefix = request.kind == "beams" or "repetition_guard" in request.options or ids == alone["token_ids"][:len(ids)]
-        return "cut" if prefix and ids else "other"
+        # The best beam of the moment need not become the best of all, and a loop is not yet cut.
+        free = request.kind == "beams" or "repetition_guard" in request.options
+        return "cut" if ids and (free or ids == alone["token_ids"][:len(ids)]) else "other"
     same = ids == alone["token_ids"] and answer["finish_reason"] == alone["finish_reason"]
     return "equal" if same and answer["text"] == alone["text"] else "other"
 

@@ -18,7 +18,8 @@ from engine import Engine, EngineCrash, noise_picture, raw_request
 from parity_test import CLOSE, NEAR_TIE, TOLERANCE, is_near_tie, relative_difference
 from reference import Reference
 
-# LLaVA llava/mm_utils.py, tokenizer_image_token: the ids of LLaVA's own prompt with the tokenizer of Llama 2, without the picture.
+# The published ids of LLaVA's own prompt with the tokenizer of Llama 2 (tokenizer_image_token in llava/mm_utils.py),
+# before and behind the picture.
 GOLDEN_TEXT = (
     "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, "
     "and polite answers to the human's questions. USER: <image>\nPlease describe this image in detail. ASSISTANT:")
@@ -26,7 +27,8 @@ GOLDEN_IDS = (
     [1, 319, 13563, 1546, 263, 12758, 5199, 322, 385, 23116, 21082, 20255, 29889, 450, 20255, 4076, 8444, 29892, 13173,
      29892, 322, 1248, 568, 6089, 304, 278, 5199, 29915, 29879, 5155, 29889, 3148, 1001, 29901, 29871],
     [29871, 13, 12148, 8453, 445, 1967, 297, 9493, 29889, 319, 1799, 9047, 13566, 29901])
-PROMPTS = ("USER: <image>\nDescribe the scene. ASSISTANT:", "USER: <image>\nWhat is in the picture? Say one word. ASSISTANT:")
+PROMPTS = ("USER: <image>\nDescribe the scene. ASSISTANT:",
+           "USER: <image>\nWhat is in the picture? Say one word. ASSISTANT:")
 TOKENS = 24
 HALF_TOLERANCE = {"float32": TOLERANCE, "bfloat16": 5e-2, "float16": 1e-2}
 
@@ -68,7 +70,8 @@ class Case:
 
 def pictures(paths):
     given = [(pathlib.Path(path).name, Image.open(path).convert("RGB")) for path in paths]
-    return given or [("made-up 640x480", noise_picture(1, (640, 480))), ("made-up 333x777", noise_picture(2, (333, 777)))]
+    sizes = [(640, 480), (333, 777)]
+    return given or [(f"{size[0]}x{size[1]}", noise_picture(seed, size)) for seed, size in enumerate(sizes)]
 
 
 def make_cases(options):
@@ -152,9 +155,9 @@ def compare_text(report, tokenizer, engine):
 
 def parse():
     parser = argparse.ArgumentParser(prog="tests/real-checkpoint.sh", description="""Compares the engine with
-        transformers on a LLaVA checkpoint in the Hugging Face layout: pixels, ids, features, projector, embeddings, first
-        scores, generated ids. Takes the memory of the model in the type compared, once for each of the two, one after the
-        other.""")
+        transformers on a LLaVA checkpoint in the Hugging Face layout: pixels, ids, features, projector, embeddings,
+        first scores, generated ids. Takes the memory of the model in the type compared, once for each of the two, one
+        after the other.""")
     parser.add_argument("directory", type=pathlib.Path, help="the checkpoint")
     parser.add_argument("--dtype", choices=HALF_TOLERANCE, default="float32", help="type compared (float32)")
     parser.add_argument("--picture", action="append", default=[], help="picture file; may be given several times (two "

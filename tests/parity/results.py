@@ -17,10 +17,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 HEAD = """# Compared with the reference
 
 Written by `tests/run.sh` from the results of its suite `parity`; `tests/parity/results.py` writes it again. Random
-checkpoints of every supported shape, each with pictures, prompts and options drawn at random, run through the engine and
-through the reference implementation. *cases*: checkpoints. *equal*: comparisons that passed (ids, pixels and texts are
-equal; tensors are within the tolerance). *near-ties*: other ids where the reference itself decided by less than 1e-5
-relative. *worst*: the largest relative difference.
+checkpoints of every supported shape, each with pictures, prompts and options drawn at random, run through the engine
+and through the reference implementation. *cases*: checkpoints. *equal*: comparisons that passed (ids, pixels and texts
+are equal; tensors are within the tolerance). *near-ties*: other ids where the reference itself decided by less than
+1e-5 relative. *worst*: the largest relative difference.
 
 A longer run: `tests/parity/parity_test.py --cases 3000 --seed 1000 --results FILE.json`.
 """
