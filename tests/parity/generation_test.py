@@ -31,6 +31,7 @@ class TableConfig(PretrainedConfig):
     def __init__(self, **keys):
         super().__init__(**keys)
         self.vocab_size = VOCAB
+        self.num_hidden_layers = 0
 
 
 class TableModel(PreTrainedModel, GenerationMixin):
@@ -46,10 +47,10 @@ class TableModel(PreTrainedModel, GenerationMixin):
     def _init_weights(self, module):
         pass
 
-    def prepare_inputs_for_generation(self, input_ids, **_):
+    def prepare_inputs_for_generation(self, input_ids, inputs_embeds=None, attention_mask=None, **kwargs):
         return {"input_ids": input_ids}
 
-    def forward(self, input_ids, inputs_embeds=None, **_):
+    def forward(self, input_ids, inputs_embeds=None, attention_mask=None, **kwargs):
         if self.prompt is not None:
             prompt = torch.tensor([self.prompt]).expand(max(1, len(input_ids)), -1)
             input_ids = torch.cat([prompt, input_ids], dim=1)

@@ -77,8 +77,8 @@ def pictures(paths):
 def make_cases(options):
     cases = []
     for name, picture in pictures(options.picture):
-        for text in options.prompt or PROMPTS:
-            cases.append(Case(f"{name}, greedy", text, picture, {"max_new_tokens": options.tokens}))
+        for number, text in enumerate(options.prompt or PROMPTS, 1):
+            cases.append(Case(f"{name}, prompt {number}, greedy", text, picture, {"max_new_tokens": options.tokens}))
     name, picture = pictures(options.picture)[0]
     text = (options.prompt or PROMPTS)[0]
     cases.append(Case(f"{name}, 3 beams", text, picture, {"max_new_tokens": options.tokens, "num_beams": 3}))

@@ -105,7 +105,7 @@ class Reference:
             arguments["tokenizer"] = self.tokenizer
         if getattr(self.model.config.text_config, "sliding_window", None) == 1:
             arguments["use_cache"] = False  # with a window of 1 its cache forgets nothing: -0 cuts nothing off
-        beams = arguments.get("num_beams", 1)
+        beams = arguments.get("num_beams", self.model.generation_config.num_beams or 1)
         counted = tiles_of_wholes(inputs) if self.tiles else contextlib.nullcontext()
         watched = watched_beams(self.model) if beams > 1 else contextlib.nullcontext()
         with counted, whole_pictures(self.model), watched as gaps:
