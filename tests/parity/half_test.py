@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 import cases
 import make_checkpoint
 import results
+import specs
 from engine import Engine
 from parity_test import CLOSE, engine_request, relative_difference
 from reference import Reference
@@ -46,7 +47,7 @@ def check_stages(half, full, ours, dtype, where, worst):
         limit = FACTOR * max(spread, UNITS[dtype])
         for what, theirs in (("in the same type", half[name]), ("in float32", full[name])):
             difference = relative_difference(ours[name].float(), theirs)
-            worst[name] = max(worst[name], difference)
+            worst[name] = max(worst.get(name, 0.0), difference)
             assert difference <= limit, (
                 f"{where}: {name} is {difference:.1e} from the reference {what}, over {limit:.1e}")
     return spread
@@ -61,10 +62,11 @@ def test_equal_within_the_references_own_spread(tmp_path, dtype):
     engine = Engine()
     worst = collections.defaultdict(float)
     counts = collections.Counter()
-    group = None
+    rows = {}
     for seed in range(SEED, SEED + CASES):
         directory = tmp_path / str(seed)
-        spec = make_checkpoint.write_checkpoint(directory, make_checkpoint.random_spec(seed))
+        spec = make_checkpoint.write_checkpoint(
+            directory, specs.random_spec(seed, *specs.random_family(seed, "any", "any")))
         where = f"seed {seed}, {dtype}"
         opened = engine.open(directory, dtype=dtype)
         assert opened["ok"] and opened["info"]["dtype"] == dtype, f"{where}: {opened}"
@@ -77,23 +79,30 @@ def test_equal_within_the_references_own_spread(tmp_path, dtype):
         ours = load_file(trace)
         in_half = traced(half, request)
         assert torch.equal(ours["prompt_ids"], in_half["prompt_ids"]), where
-        spread = check_stages(in_half, traced(full, request), ours, dtype, where, worst)
-        counts["stages"] += 1
+        differences = {}
+        spread = check_stages(in_half, traced(full, request), ours, dtype, where, differences)
+        group = results.dimensions(directory)
+        for name, difference in differences.items():
+            row = rows.setdefault((group, name), results.row(*group, f"{dtype}: {name}", cases=0, worst=0.0))
+            row["cases"] += 1
+            row["equal"] += 1
+            row["worst"] = max(row["worst"], difference)
+            worst[name] = max(worst[name], difference)
         expected = half.generate(half.inputs(request.text, request.pictures), **request.reference_options())
         at = first_difference(answer["token_ids"], expected.ids)
+        row = rows.setdefault((group, "ids"), results.row(*group, f"{dtype}: greedy ids", cases=0))
+        row["cases"] += 1
+        row["equal" if at is None else "near-ties"] += 1
         if at is None:
             counts["ids"] += 1
         else:
             gap, limit = expected.gaps[at], 2 * FACTOR * max(spread, UNITS[dtype])
             assert gap <= limit, f"{where}: other ids from {at} on, where the reference's choice was {gap:.1e} clear"
             counts["near-ties"] += 1
-        group = group or results.dimensions(directory)
         engine.forget_frames()
     engine.close()
     print(f"{dtype}: {dict(counts)}, worst {dict(worst)}")
-    rows = {f"{dtype}: {name}": {"cases": CASES, "passed": counts["stages"], "worst": worst[name]} for name in worst}
-    rows[f"{dtype}: greedy ids"] = {"cases": CASES, "passed": counts["ids"], "near_ties": counts["near-ties"]}
-    results.record(f"half-{dtype}", group, rows)
+    results.write(list(rows.values()), results.directory() / f"half-{dtype}.json")
     assert counts["ids"] > CASES // 3, "hardly any text was the reference's"
 
 

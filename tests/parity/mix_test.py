@@ -16,13 +16,14 @@ import pytest
 import cases
 import make_checkpoint
 import results
+import specs
 from engine import Engine, raw_request
 from parity_test import is_near_tie
 from reference import Reference
 
 REQUESTS = int(os.environ.get("VLM_MIX_REQUESTS", "150"))
 SEED = int(os.environ.get("VLM_SEED", "0"))
-MODELS = 2
+FAMILIES = [("1.5", "llama"), ("next", "mistral")]
 
 
 def random_options(rng):
@@ -86,10 +87,10 @@ def judge(request, alone, answer, cancelled):
     return "equal" if same and answer["text"] == alone["text"] else "other"
 
 
-@pytest.mark.parametrize("model", range(MODELS))
-def test_a_batch_gives_what_each_request_gets_alone(tmp_path, model):
-    seed = SEED * MODELS + model + 70
-    spec = make_checkpoint.random_spec(seed)
+@pytest.mark.parametrize("family", FAMILIES, ids="-".join)
+def test_a_batch_gives_what_each_request_gets_alone(tmp_path, family):
+    seed = SEED + 70
+    spec = specs.random_spec(seed, *family)
     spec.rope, spec.text.max_positions, spec.dtype = "default", 1024, "float32"
     make_checkpoint.write_checkpoint(tmp_path, spec)
     engine = Engine()
@@ -122,8 +123,8 @@ def test_a_batch_gives_what_each_request_gets_alone(tmp_path, model):
                 verdict = "near-tie"
         assert verdict != "other", f"{mix[i]}: {answer} instead of {alone[i]}"
         counts[verdict] += 1
-    print(f"seed {seed}: {counts}, {len(cancelled)} to cancel")
-    results.record(f"mix-{seed}", results.dimensions(tmp_path), {
+    print(f"seed {seed}, {family}: {counts}, {len(cancelled)} to cancel")
+    results.record(f"mix-{'-'.join(family)}-{seed}", results.dimensions(tmp_path), {
         "random arrivals equal alone": {"passed": counts["equal"], "near_ties": counts["near-tie"]},
         "cancelled on the way": {"passed": counts["cut"]}})
     assert counts["near-tie"] <= len(mix) / 100
