@@ -86,7 +86,7 @@ TEST(Delivery, details_tell_the_likeliest_tokens_where_asked) {
                                 nullptr));
   EXPECT_EQ(id, 8);
   EXPECT_EQ(logprob, -1);
-  EXPECT_EQ(text_of(choice, "text"), "t8");
+  EXPECT_EQ(text_of(choice, "text"), "8");
 }
 
 TEST(Delivery, latest_meta_is_the_newest_description) {

@@ -182,7 +182,7 @@ class FakeEngine : public vlm::Engine {
     for (const int64_t id : description.token_ids) {
       std::vector<vlm::TokenChoice> choices;
       for (int i = 0; i < item.request.options.top_logprobs.value_or(0); ++i) {
-        choices.push_back({id + i, "t" + std::to_string(id + i), -0.5F * static_cast<float>(i)});
+        choices.push_back({id + i, std::to_string(id + i), -0.5F * static_cast<float>(i)});
       }
       if (!choices.empty()) {
         description.top_logprobs.push_back(choices);
