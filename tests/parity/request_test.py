@@ -6,6 +6,8 @@ import pytest
 
 import make_checkpoint
 from engine import Engine, noise_picture, raw_request
+from reference import Reference
+from specs import PUBLISHED_TILES
 
 LONG = {"max_new_tokens": 400, "min_new_tokens": 400}
 
@@ -184,3 +186,32 @@ def test_bfloat16_on_the_cpu_describes(engine, frame):
     full = one(engine, request)
     # Eight bits of mantissa still see the same picture: the first choice is one of the likely ones in float32.
     assert abs(half["logprobs"][0] - full["logprobs"][0]) < 0.5
+
+
+def test_thousands_of_image_tokens(tmp_path):
+    """Pictures in as many tokens as real LLaVA-1.6 checkpoints make of them, several requests at once."""
+    spec = make_checkpoint.random_spec(5, "next", "mistral")
+    spec.vision.image, spec.vision.patch, spec.grids, spec.rope = 336, 14, PUBLISHED_TILES, "default"
+    spec.text.max_positions, spec.text.sliding_window, spec.sharded = 6500, 3000, False
+    spec.preprocessor = {"image_processor_type": "LlavaNextImageProcessor", "size": {"shortest_edge": 336},
+                         "crop_size": {"height": 336, "width": 336}}
+    make_checkpoint.write_checkpoint(tmp_path, spec)
+    reference, engine = Reference(tmp_path), Engine()
+    assert engine.open(tmp_path)["ok"]
+    requests, expected = [], []
+    for sizes, tokens in [([(1024, 1024)], 2928), ([(640, 480), (1000, 300)], 2340 + 2182), ([(300, 200)], 1464)]:
+        pictures = [noise_picture(7, size) for size in sizes]
+        text = "USER: " + "<image>\n" * len(sizes) + "What is this? ASSISTANT:"
+        requests.append(raw_request(text, [engine.frame(picture) for picture in pictures], max_new_tokens=6))
+        expected.append((reference.generate(reference.inputs(text, pictures), max_new_tokens=6, do_sample=False), tokens))
+    for answer, (theirs, tokens) in zip(engine.run(requests), expected):
+        assert answer["ok"] and answer["image_tokens"] == tokens, answer
+        assert answer["token_ids"] == theirs.ids or min(theirs.gaps) < 1e-5, (answer["token_ids"], theirs.ids)
+    large = engine.frame(noise_picture(7, (1024, 1024)))
+    refused(engine, raw_request("<image> <image> <image> x", [large] * 3), "context", kinds=("prompt_too_long",))
+    engine.close()
+
+
+def test_tiles_of_a_model_without_any(engine, frame):
+    refused(engine, raw_request("<image> x", [frame], image_aspect_ratio="anyres"), "anyres", "crop",
+            kinds=("unsupported",))
