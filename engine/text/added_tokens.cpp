@@ -71,8 +71,7 @@ std::vector<TextPart> AddedTokenFinder::split(std::string_view text) const {
     if (token->strip_right) stop += leading_space_length(text.substr(stop));
     if (start > done) parts.push_back({-1, text.substr(done, start - done)});
     parts.push_back({token->id, text.substr(start, stop - start)});
-    done = stop;
-    position = std::max(position, done);
+    done = stop;  // the search goes on behind the token itself: the next may start with white space
   }
   if (done < text.size()) parts.push_back({-1, text.substr(done)});
   return parts;

@@ -58,7 +58,13 @@ class LlamaTokenizer : public Tokenizer {
     std::vector<AddedToken> raw, normalized;
     for (const AddedToken& token : rules_.added) {
       (token.normalized ? normalized : raw).push_back(token);
-      added_.emplace(token.id, token);
+      const auto decoded = added_.emplace(token.id, token).first;
+      if (normalizes_ && token.normalized) {
+        // The reference decodes these as they are after normalisation, when it no longer knows them
+        // as special.
+        decoded->second.text = normalize(token.text);
+        decoded->second.special = false;
+      }
       added_ids_.emplace(token.text, token.id);
       size_ = std::max(size_, token.id + 1);
     }
