@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "loader/manifest.h"
+#include "text/token_settings.h"
 
 namespace vlm {
 namespace {
@@ -60,13 +61,25 @@ std::optional<std::string> template_in(const std::string& path) {
   return std::nullopt;
 }
 
-std::optional<std::string> find_chat_template(const std::string& directory) {
-  for (const char* name : {"processor_config.json", "chat_template.json"}) {
-    if (auto found = template_in(directory + "/" + name)) return found;
+std::optional<ChatTemplate> find_chat_template(const std::string& directory) {
+  ChatTemplate found;
+  const auto holds_one = [&](const std::string& name) {
+    found.file = directory + "/" + name;
+    const bool plain = name.ends_with(".jinja") && file_exists(found.file);
+    const auto source = plain                     ? read_small_file(found.file, kMaxTemplateBytes)
+                        : name.ends_with(".json") ? template_in(found.file)
+                                                  : std::optional<std::string>();
+    found.source = source.value_or("");
+    return source.has_value();
+  };
+  static constexpr const char* kFiles[] = {"processor_config.json", "chat_template.json",
+                                           "chat_template.jinja", "tokenizer_config.json"};
+  if (std::none_of(std::begin(kFiles), std::end(kFiles), holds_one)) return std::nullopt;
+  const TokenSettings settings(directory);
+  for (const char* name : {"bos_token", "eos_token", "unk_token", "pad_token"}) {
+    if (const auto text = settings.named(name)) found.tokens[name] = *text;
   }
-  const std::string jinja = directory + "/chat_template.jinja";
-  if (file_exists(jinja)) return read_small_file(jinja, kMaxTemplateBytes);
-  return template_in(directory + "/tokenizer_config.json");
+  return found;
 }
 
 DType dtype_of(StoredType type) {

@@ -9,6 +9,7 @@
 #include "loader/config.h"
 #include "loader/weights.h"
 #include "preprocess/image.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 #include "vlm/error.h"
 #include "vlm/types.h"
@@ -30,8 +31,8 @@ class Checkpoint {
   const GenerationDefaults& generation() const { return generation_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const Weights& weights() const { return *weights_; }
-  /// The checkpoint's own chat template (Jinja source) where it has one.
-  const std::optional<std::string>& chat_template() const { return chat_template_; }
+  /// The checkpoint's own chat template where it has one.
+  const std::optional<ChatTemplate>& chat_template() const { return chat_template_; }
 
  private:
   std::string path_;
@@ -40,7 +41,7 @@ class Checkpoint {
   GenerationDefaults generation_;
   std::unique_ptr<const Tokenizer> tokenizer_;
   std::unique_ptr<const Weights> weights_;
-  std::optional<std::string> chat_template_;
+  std::optional<ChatTemplate> chat_template_;
 };
 
 }  // namespace vlm

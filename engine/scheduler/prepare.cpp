@@ -40,8 +40,8 @@ class CheckpointPreparer : public Preparer {
     if (!text) {
       return text.error();
     }
-    Result<PromptIds> ids =
-        tokenize_prompt(checkpoint_->tokenizer(), *text, model.image_token_id, tokens);
+    Result<PromptIds> ids = tokenize_prompt(checkpoint_->tokenizer(), *text, model.image_token_id,
+                                            tokens, request.prompt.format != "raw");
     if (!ids) {
       return ids.error();
     }

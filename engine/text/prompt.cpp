@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <string_view>
 
-#include "text/chat_template.h"
 #include "text/conversation.h"
 
 namespace vlm {
@@ -49,22 +48,41 @@ Status check_turns(const std::vector<Turn>& turns) {
   return ok_status();
 }
 
-// Pictures without a marker of their own go in front of the first user text.
-Result<std::vector<Turn>> with_markers(std::vector<Turn> turns, size_t pictures) {
+/// How many pictures have no marker in the texts: all of them, or none.
+Result<size_t> unmarked_pictures(const std::vector<Turn>& turns, size_t pictures) {
   size_t markers = 0;
   for (const Turn& turn : turns) markers += count_markers(turn.text);
-  if (markers == pictures) return turns;
-  if (markers != 0) {
-    return refusal("the prompt has " + std::to_string(markers) + " <image> for " +
-                   std::to_string(pictures) +
-                   " pictures: write one for each picture, or none at all");
-  }
+  if (markers == pictures) return size_t{0};
+  if (markers == 0) return pictures;
+  return refusal("the prompt has " + std::to_string(markers) + " <image> for " +
+                 std::to_string(pictures) +
+                 " pictures: write one for each picture, or none at all");
+}
+
+/// Pictures without a marker of their own go in front of the first user text.
+std::vector<Turn> with_markers(std::vector<Turn> turns, size_t pictures) {
   std::string prefix;
   for (size_t i = 0; i < pictures; ++i) prefix += std::string(kImage) + "\n";
   const auto first = std::find_if(turns.begin(), turns.end(),
                                   [](const Turn& turn) { return turn.role == Turn::Role::kUser; });
   first->text.insert(0, prefix);
   return turns;
+}
+
+/// The text that the checkpoint's own template makes; it may not drop a picture or add one.
+Result<std::string> own_text(const ChatTemplate& chat_template, const Prompt& prompt,
+                             size_t pictures, size_t unmarked) {
+  Result<std::string> text =
+      apply_chat_template(chat_template, prompt.turns, unmarked, prompt.system);
+  if (!text) return text;
+  const size_t markers = count_markers(*text);
+  if (markers == pictures) return text;
+  return Error{ErrorKind::kUnsupported,
+               chat_template.file + ": the chat template prints " + std::to_string(markers) +
+                   " <image> for " + std::to_string(pictures) +
+                   " pictures; choose a prompt format yourself (--prompt-format, property "
+                   "prompt-format)",
+               *text};
 }
 
 Result<std::string> raw_text(const Prompt& prompt, size_t pictures) {
@@ -94,7 +112,7 @@ const std::vector<std::string>& prompt_format_names() {
 }
 
 Result<std::string> format_prompt(const Prompt& prompt, size_t pictures,
-                                  const std::optional<std::string>& chat_template) {
+                                  const std::optional<ChatTemplate>& chat_template) {
   if (const Status status = check_turns(prompt.turns); !status) return status.error();
   if (prompt.format == kRaw) return raw_text(prompt, pictures);
   const bool own = prompt.format == kAuto || prompt.format == "hf";
@@ -103,25 +121,25 @@ Result<std::string> format_prompt(const Prompt& prompt, size_t pictures,
     return refusal("unknown prompt format " + prompt.format + ": use one of " +
                    joined(prompt_format_names()));
   }
-  if (own && chat_template && !is_llava_template(*chat_template)) {
-    return Error{ErrorKind::kUnsupported,
-                 "the checkpoint's chat template is not the one of LLaVA-1.5: choose the prompt "
-                 "format yourself (--prompt-format or the property prompt-format), one of " +
-                     joined(prompt_format_names()),
-                 *chat_template};
-  }
-  const Result<std::vector<Turn>> turns = with_markers(prompt.turns, pictures);
-  if (!turns) return turns.error();
-  return render(*conversation, *turns, prompt.system);
+  const Result<size_t> unmarked = unmarked_pictures(prompt.turns, pictures);
+  if (!unmarked) return unmarked.error();
+  if (own && chat_template) return own_text(*chat_template, prompt, pictures, *unmarked);
+  return render(*conversation, with_markers(prompt.turns, *unmarked), prompt.system);
 }
 
 Result<PromptIds> tokenize_prompt(const Tokenizer& tokenizer, const std::string& text,
                                   int64_t image_token_id,
-                                  const std::vector<int64_t>& tokens_per_image) {
+                                  const std::vector<int64_t>& tokens_per_image,
+                                  bool from_template) {
   PromptIds prompt;
   prompt.text = text;
   size_t picture = 0;
-  for (int64_t id : tokenizer.encode(text)) {
+  std::vector<int64_t> ids = tokenizer.encode(text);
+  const int64_t bos = tokenizer.bos_id();
+  if (from_template && bos >= 0 && ids.size() > 1 && ids[0] == bos && ids[1] == bos) {
+    ids.erase(ids.begin());
+  }
+  for (int64_t id : ids) {
     if (id != image_token_id) {
       prompt.ids.push_back(id);
       continue;

@@ -11,9 +11,7 @@ VLM_TEXT_STRINGS and VLM_TEXT_PICTURES set how many are compared, VLM_TEXT_SEED 
 
 import json
 import os
-import pathlib
 import random
-import subprocess
 
 import numpy as np
 import pytest
@@ -25,9 +23,11 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava.processing_llava import LlavaProcessor
 
+from text_tool import Tool
+
 transformers.utils.logging.set_verbosity_error()
 
-STRINGS = int(os.environ.get("VLM_TEXT_STRINGS", "24000"))
+STRINGS = int(os.environ.get("VLM_TEXT_STRINGS", "110000"))
 PICTURES = int(os.environ.get("VLM_TEXT_PICTURES", "400"))
 SEED = int(os.environ.get("VLM_TEXT_SEED", "0"))
 PIECES = 900
@@ -42,34 +42,11 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}")
 
 
-class Tool:
-    """The engine's text and picture code, in a process of its own."""
-
-    def __init__(self):
-        root = pathlib.Path(__file__).resolve().parents[2]
-        path = os.environ.get("VLM_TEXT_TOOL", str(root / "build" / "tests" / "unit" / "text-tool"))
-        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        encoding="utf-8")
-
-    def ask(self, op, **arguments):
-        self.process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        assert line, f"the tool ended with status {self.process.wait()} at {op}"
-        return json.loads(line)
-
-    def must(self, op, **arguments):
-        reply = self.ask(op, **arguments)
-        assert "error" not in reply, reply["error"]
-        return reply
-
-
 @pytest.fixture(scope="module")
 def tool():
     tool = Tool()
     yield tool
-    tool.process.stdin.close()
-    tool.process.wait()
+    tool.close()
 
 
 # ---- Tokenizers
@@ -107,11 +84,59 @@ NAMED = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_tok
 DECODER = {"0": entry("<unk>"), "1": entry("<s>"), "2": entry("</s>"), str(PIECES): entry("<image>"),
            str(PIECES + 1): entry("<pad>")}
 PLAIN = {**NAMED, "tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "added_tokens_decoder": DECODER}
-STRIPPING = {**DECODER, str(PIECES + 2): entry("<l>", lstrip=True), str(PIECES + 3): entry("<r>", rstrip=True),
-             str(PIECES + 4): entry("<b>", lstrip=True, rstrip=True),
-             str(PIECES + 5): entry("plain word", special=False, normalized=True),
-             str(PIECES + 6): entry("<image>x", special=False)}
+EVERY_KIND = {**DECODER, str(PIECES + 2): entry("<l>", lstrip=True), str(PIECES + 3): entry("<r>", rstrip=True),
+              str(PIECES + 4): entry("<b>", lstrip=True, rstrip=True),
+              str(PIECES + 5): entry("plain word", special=False, normalized=True),
+              str(PIECES + 6): entry("<image>x", special=False),
+              str(PIECES + 7): entry("<n>", normalized=True),
+              str(PIECES + 8): entry(" <nb> ", normalized=True, lstrip=True, rstrip=True),
+              str(PIECES + 9): entry("日本", special=False, lstrip=True)}
+KINDS = {**PLAIN, "added_tokens_decoder": EVERY_KIND}
 
+
+def published(content):
+    """The steps that the published LLaVA-1.5 conversions have: `▁` in front of every stretch of text."""
+    content["normalizer"] = {"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}
+    content["pre_tokenizer"] = None
+    content["model"]["unk_token"] = "<unk>"
+
+
+def merges_as_text(content):
+    """Older files: merges as one text each, in a file that says less."""
+    published(content)
+    content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]
+    for key in ("truncation", "padding"):
+        content.pop(key)
+
+
+def marked_but_not_prepended(content):
+    published(content)
+    del content["normalizer"]["normalizers"][0]
+
+
+def metaspace(scheme):
+    def change(content):
+        content["pre_tokenizer"]["prepend_scheme"] = scheme
+    return change
+
+
+def without_bytes(content):
+    published(content)
+    content["model"].update(byte_fallback=False, fuse_unk=False)
+
+
+def with_eos(content):
+    content["post_processor"]["single"].append({"SpecialToken": {"id": "</s>", "type_id": 0}})
+    content["post_processor"]["special_tokens"]["</s>"] = {"id": "</s>", "ids": [2], "tokens": ["</s>"]}
+
+
+def unchanged(content):
+    pass
+
+
+# Name: how the model is trained, tokenizer_config.json, and other files, or what is done to the tokenizer.json that the
+# reference saves.
 TOKENIZERS = {
     "legacy": ({}, {**PLAIN, "legacy": True}, {}),
     "not-legacy": ({}, {**PLAIN, "legacy": False}, {}),
@@ -119,8 +144,9 @@ TOKENIZERS = {
     "no-bos": ({}, {key: value for key, value in PLAIN.items() if key != "add_bos_token"}, {}),
     "bos-and-eos": ({}, {**PLAIN, "add_eos_token": True}, {}),
     "no-prefix": ({}, {**PLAIN, "add_prefix_space": False}, {}),
-    "stripping": ({}, {**PLAIN, "added_tokens_decoder": STRIPPING}, {}),
-    "stripping-legacy": ({}, {**PLAIN, "added_tokens_decoder": STRIPPING, "legacy": True}, {}),
+    "every-kind": ({}, KINDS, {}),
+    "every-kind-legacy": ({}, {**KINDS, "legacy": True}, {}),
+    "every-kind-no-bytes": ({"byte_fallback": False}, KINDS, {}),
     "older-files": ({}, {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True,
                          "additional_special_tokens": ["<image>"]},
                     {"added_tokens.json": {"<image>": PIECES, "<pad>": PIECES + 1, "word": PIECES + 2},
@@ -130,18 +156,20 @@ TOKENIZERS = {
     "no-bytes": ({"byte_fallback": False}, PLAIN, {}),
     "nfkc": ({"normalization_rule_name": "nmt_nfkc", "remove_extra_whitespaces": True}, PLAIN, {}),
     "symbols": ({"user_defined_symbols": ["<foo>", "blah"], "control_symbols": ["<ctl>"]}, PLAIN, {}),
-    "json": ({}, PLAIN, "save"),
-    "json-legacy": ({}, {**PLAIN, "legacy": True}, "save"),
-    "json-published": ({}, PLAIN, "published"),
+    "symbols-legacy": ({"user_defined_symbols": ["<foo>", "blah", "  "], "control_symbols": ["<ctl>"]},
+                       {**PLAIN, "legacy": True}, {}),
+    "json": ({}, PLAIN, unchanged),
+    "json-legacy": ({}, {**PLAIN, "legacy": True}, unchanged),
+    "json-published": ({}, PLAIN, published),
+    "json-older": ({}, PLAIN, merges_as_text),
+    "json-not-prepended": ({}, PLAIN, marked_but_not_prepended),
+    "json-first": ({}, KINDS, metaspace("first")),
+    "json-always": ({}, KINDS, metaspace("always")),
+    "json-never": ({}, KINDS, metaspace("never")),
+    "json-every-kind": ({}, KINDS, published),
+    "json-no-bytes": ({"byte_fallback": False}, PLAIN, without_bytes),
+    "json-eos": ({"user_defined_symbols": ["<foo>", "blah"]}, PLAIN, with_eos),
 }
-
-
-def published(tokenizer_json):
-    """The steps that the published LLaVA-1.5 conversions have: `▁` in front of every stretch of text."""
-    tokenizer_json["normalizer"] = {"type": "Sequence", "normalizers": [
-        {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}
-    tokenizer_json["pre_tokenizer"] = None
-    tokenizer_json["model"]["unk_token"] = "<unk>"
 
 
 def make_tokenizer(directory, name):
@@ -150,21 +178,20 @@ def make_tokenizer(directory, name):
     train(directory, SEED, **changes)
     if config is not None:
         (directory / "tokenizer_config.json").write_text(json.dumps(config))
-    if files not in ("save", "published"):
+    if isinstance(files, dict):
         for file, content in files.items():
             (directory / file).write_text(json.dumps(content))
         return LlamaTokenizer.from_pretrained(directory)
     LlamaTokenizer.from_pretrained(directory).save_pretrained(directory)
-    if files == "published":
-        path = directory / "tokenizer.json"
-        content = json.loads(path.read_text())
-        published(content)
-        path.write_text(json.dumps(content))
+    path = directory / "tokenizer.json"
+    content = json.loads(path.read_text())
+    files(content)
+    path.write_text(json.dumps(content))
     return TokenizersBackend.from_pretrained(directory)
 
 
 SPECIALS = ["<image>", "</s>", "<s>", "<unk>", "<pad>", "<0x41>", "<0x0A>", "<l>", "<r>", "<b>", "plain word", "word",
-            "<image>x", "<foo>", "blah", "<ctl>", "<imag", "▁", "<", ">"]
+            "<image>x", "<foo>", "blah", "<ctl>", "<imag", "▁", "<", ">", "<n>", " <nb> ", "<nb>", "日本"]
 SPACES = [" ", "  ", "   ", "\n", "\t", "\r\n", "\u00a0", "\u3000", "\u200b", "\u2028", "        ", "\x85", "\v"]
 
 
@@ -214,19 +241,52 @@ def test_tokenizer(tool, tmp_path, name):
     rng = random.Random(f"{name} {SEED}")
     assert loaded["vocab_size"] == len(reference)
     special = {id for id, token in reference.added_tokens_decoder.items() if token.special}
-    for _ in range(STRINGS // len(TOKENIZERS) + 1):
-        data = random_text(rng)
-        text = data.decode(errors="replace")
-        expected = reference.encode(text)
-        assert tool.ask("encode", hex=data.hex())["ids"] == expected, (text, reference.convert_ids_to_tokens(expected))
-        for ids in (expected, random_ids(rng, len(reference))):
-            decoded = tool.ask("decode", ids=ids)
-            wanted = reference.decode(ids, skip_special_tokens=True)
-            assert decoded["text"] == wanted, ids
-            # What grows is a start of the whole; a run of bytes at the end is still held back.
-            assert wanted.startswith(decoded["stream"]), ids
-            kept = [id for id in ids if id < len(reference) and id not in special]
-            assert decoded["stream"] == wanted or "<0x" in reference.convert_ids_to_tokens(kept[-1]), ids
+    left = STRINGS // len(TOKENIZERS) + 1
+    while left > 0:
+        batch = [random_text(rng) for _ in range(min(left, 500))]
+        left -= len(batch)
+        texts = [data.decode(errors="replace") for data in batch]
+        wanted = reference(texts)["input_ids"]
+        for text, expected, ids in zip(texts, wanted, tool.must("encode", hex=[data.hex() for data in batch])["ids"]):
+            assert ids == expected, (text, reference.convert_ids_to_tokens(ids),
+                                     reference.convert_ids_to_tokens(expected))
+        check_decoding(tool, reference, special, wanted + [random_ids(rng, len(reference)) for _ in batch])
+
+
+def check_decoding(tool, reference, special, sequences):
+    decoded = tool.must("decode", ids=sequences)
+    texts = reference.batch_decode(sequences, skip_special_tokens=True)
+    for ids, text, stream, wanted in zip(sequences, decoded["texts"], decoded["streams"], texts):
+        assert text == wanted, ids
+        # What grows is a start of the whole; a run of bytes at the end is still held back.
+        assert wanted.startswith(stream), ids
+        kept = [id for id in ids if id < len(reference) and id not in special]
+        assert stream == wanted or "<0x" in reference.convert_ids_to_tokens(kept[-1]), ids
+
+
+# What another family's tokenizer.json says, and the word that the refusal names it with.
+OTHER_FAMILIES = {
+    "byte-level": ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True},
+                    "decoder": {"type": "ByteLevel"}}, "ByteLevel"),
+    "tiktoken-like": ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": "\\p{L}+"}, "behavior": "Isolated", "invert": False},
+        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}]}}, "pre_tokenizer"),
+    "splitting": ({"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always",
+                                     "split": True}}, "split"),
+    "normalising": ({"normalizer": {"type": "NFKC"}}, "NFKC"),
+    "unigram": ({"model": {"type": "Unigram", "vocab": [["<unk>", 0.0]], "unk_id": 0}}, "Unigram"),
+    "wordpiece": ({"model": {"type": "WordPiece", "vocab": {"a": 0}}}, "WordPiece"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FAMILIES)
+def test_other_families_are_refused(tool, tmp_path, name):
+    make_tokenizer(tmp_path, "json")
+    path = tmp_path / "tokenizer.json"
+    changes, word = OTHER_FAMILIES[name]
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    reply = tool.ask("load", directory=str(tmp_path))
+    assert word in reply["error"] and str(path) in reply["error"], reply
 
 
 # ---- Prompts

@@ -209,11 +209,17 @@ TEST(checkpoint, templates_are_found_in_each_of_their_places) {
   checkpoint.tokenizer["chat_template"] = {{{"name", "rag"}, {"template", "r"}},
                                            {{"name", "default"}, {"template", "t"}}};
   checkpoint.write(directory);
-  EXPECT_EQ((*open(directory))->chat_template(), "t");
+  const auto is_found = [&](const std::string& source, const std::string& file) {
+    const auto opened = open(directory);
+    const auto& found = (*opened)->chat_template();
+    return found && found->source == source && found->file == directory.file(file) &&
+           found->tokens.at("bos_token") == "<s>";
+  };
+  EXPECT_TRUE(is_found("t", "tokenizer_config.json"));
   directory.write("chat_template.jinja", std::string("j"));
-  EXPECT_EQ((*open(directory))->chat_template(), "j");
+  EXPECT_TRUE(is_found("j", "chat_template.jinja"));
   directory.write("chat_template.json", Json{{"chat_template", "c"}});
-  EXPECT_EQ((*open(directory))->chat_template(), "c");
+  EXPECT_TRUE(is_found("c", "chat_template.json"));
 }
 
 TEST(checkpoint, a_spec_that_names_no_directory_is_refused) {

@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "checkpoint_writer.h"
-#include "text/chat_template.h"
 
 namespace vlm {
 namespace {
@@ -25,9 +24,8 @@ std::string formatted(const std::string& format, std::vector<Turn> turns, size_t
   return text ? *text : "refused: " + text.error().message;
 }
 
-ErrorKind refusal(const Prompt& prompt, size_t pictures,
-                  const std::optional<std::string>& chat_template = std::nullopt) {
-  const auto text = format_prompt(prompt, pictures, chat_template);
+ErrorKind refusal(const Prompt& prompt, size_t pictures) {
+  const auto text = format_prompt(prompt, pictures, std::nullopt);
   EXPECT_FALSE(text) << *text;
   return text ? ErrorKind::kInternal : text.error().kind;
 }
@@ -138,46 +136,58 @@ constexpr const char* kPublished =
     "{% generation %}{{ content['text'] + ' '}}{% endgeneration %}{% endfor %}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}";
 
-std::string changed(std::string text, const std::string& from, const std::string& to) {
-  const size_t at = text.find(from);
-  EXPECT_NE(at, std::string::npos) << from;
-  return text.replace(at, from.size(), to);
+ChatTemplate chat_template(const std::string& source) {
+  return {source, "dir/chat_template.json", {{"bos_token", "<s>"}, {"eos_token", "</s>"}}};
 }
 
-TEST(chat_template, the_published_one_is_known_in_its_spellings) {
-  EXPECT_TRUE(is_llava_template(kPublished));
-  EXPECT_TRUE(is_llava_template(std::string(kPublished) + "\n"));
-  EXPECT_TRUE(is_llava_template(changed(kPublished, "'<image>\n'", "'<image>\\n'")));
-  EXPECT_TRUE(is_llava_template(changed(kPublished, "'ASSISTANT:'", "\"ASSISTANT:\"")));
-  EXPECT_TRUE(is_llava_template(changed(kPublished, "{# Render all text next #}", "\n  ")));
-  EXPECT_TRUE(is_llava_template(changed(kPublished, "{% generation %}", "")));
-  EXPECT_TRUE(is_llava_template(changed(kPublished, "+ ': '}}", "+ ': ' }}")));
+std::string applied(const std::string& source, std::vector<Turn> turns, size_t pictures,
+                    std::optional<std::string> system = std::nullopt) {
+  const auto text =
+      format_prompt({"auto", system, std::move(turns)}, pictures, chat_template(source));
+  return text ? *text : "refused: " + text.error().message;
 }
 
-TEST(chat_template, whatever_prints_something_else_is_not) {
-  EXPECT_FALSE(is_llava_template(""));
-  EXPECT_FALSE(is_llava_template(changed(kPublished, "'<image>\n'", "'<image>'")));
-  EXPECT_FALSE(is_llava_template(changed(kPublished, "+ ': '}}", "+ ':'}}")));
-  EXPECT_FALSE(is_llava_template(changed(kPublished, "'ASSISTANT:'", "'ASSISTANT: '")));
-  EXPECT_FALSE(is_llava_template(changed(kPublished, "{{ '<image>\n' }}", "{{ '<image>\n' }} ")));
-  EXPECT_FALSE(is_llava_template(std::string("<s>") + kPublished));
-  EXPECT_FALSE(is_llava_template("{% for message in messages"));
-  EXPECT_FALSE(is_llava_template("{{ 'unclosed"));
+TEST(chat_template, the_published_one_gives_the_built_in_form) {
+  EXPECT_EQ(applied(kPublished, kDialogue, 2), formatted("hf", kDialogue, 2));
+  EXPECT_EQ(applied(kPublished, {user("a <image> b")}, 1), "USER: a <image> b ASSISTANT:");
+  EXPECT_EQ(applied(kPublished, {user("hi")}, 0, "Be kind."), "Be kind. USER: hi ASSISTANT:");
 }
 
-TEST(chat_template, line_breaks_and_dashes_are_read_as_jinja_does) {
-  EXPECT_EQ(canonical_template("a\n  {% if x %}\n b {{ y }}\n{%- endif -%} \n c"),
-            "a\n{%if x%} b {{y}}{%endif%}c");
-  EXPECT_EQ(canonical_template("{{ \"it\\'s\" }}"), "{{'it's'}}");
+TEST(chat_template, text_models_templates_get_texts) {
+  const std::string source =
+      "{% for message in messages %}{{ '[' + message['role'] + '] ' + message['content'] | trim }}"
+      "{{ eos_token if message['role'] == 'assistant' }}{% endfor %}";
+  EXPECT_EQ(applied(source, kDialogue, 1), "[user] <image>\none[assistant] two</s>[user] three");
 }
 
-TEST(chat_template, another_one_is_refused_with_the_cure) {
-  const auto text = format_prompt({"auto", {}, {user("x")}}, 1, "{{ messages }}");
-  ASSERT_FALSE(text);
-  EXPECT_EQ(text.error().kind, ErrorKind::kUnsupported);
-  EXPECT_NE(text.error().message.find("--prompt-format"), std::string::npos);
-  EXPECT_TRUE(format_prompt({"vicuna_v1", {}, {user("x")}}, 1, "{{ messages }}"));
-  EXPECT_TRUE(format_prompt({"auto", {}, {user("x")}}, 1, kPublished));
+TEST(chat_template, one_that_cant_be_applied_is_refused_with_the_cure) {
+  const auto refused = [](const std::string& source) {
+    const auto text = format_prompt({"auto", {}, {user("x")}}, 1, chat_template(source));
+    EXPECT_FALSE(text) << *text;
+    return text ? "" : text.error().message;
+  };
+  for (const char* source :
+       {"\n{% macro f() %}{% endmacro %}", "\n{{ messages }}", "\n{{ 1 / 2 }}"}) {
+    EXPECT_TRUE(refused(source).starts_with("dir/chat_template.json: line 2 of ")) << source;
+    EXPECT_NE(refused(source).find("--prompt-format"), std::string::npos) << source;
+  }
+  EXPECT_NE(refused("no picture").find("prints 0 <image> for 1 pictures"), std::string::npos);
+  EXPECT_NE(refused("{{ raise_exception('never') }}").find("never"), std::string::npos);
+  EXPECT_TRUE(format_prompt({"vicuna_v1", {}, {user("x")}}, 1, chat_template("{{ messages }}")));
+}
+
+TEST(prompt, a_templates_own_bos_is_the_only_one) {
+  const test::TemporaryDirectory directory;
+  test::SmallCheckpoint().write(directory);
+  const auto tokenizer = Tokenizer::load(directory.path());
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  const auto count = [&](const char* text, bool from_template) {
+    const auto ids = tokenize_prompt(**tokenizer, text, -1, {}, from_template);
+    return std::count(ids->ids.begin(), ids->ids.end(), (*tokenizer)->bos_id());
+  };
+  EXPECT_EQ(count("<s>ab", true), 1);
+  EXPECT_EQ(count("ab", true), 1);
+  EXPECT_EQ(count("<s>ab", false), 2);
 }
 
 TEST(prompt, every_marker_becomes_its_pictures_tokens) {

@@ -2,10 +2,12 @@
 // Answers questions about text and pictures: one JSON object a line on stdin, one a line on stdout.
 // For the tests that compare with the reference; links the core alone.
 //   {"op":"load","directory":D}                     tokenizer for what follows
-//   {"op":"encode","hex":BYTES}                     ids
-//   {"op":"decode","ids":[…]}                       text, and as a stream
-//   {"op":"format","format":F,"system":S|null,"turns":[[role,text]…],"pictures":N,"template":T|null}
-//   {"op":"prompt","text":T,"image_id":I,"tokens":[…]}  ids and offsets
+//   {"op":"encode","hex":[BYTES…]}                  ids of each
+//   {"op":"decode","ids":[[…]…]}                    of each: text, and as a stream
+//   {"op":"format","format":F,"system":S|null,"turns":[[role,text]…],"pictures":N,
+//    "template":T|null,"tokens":{NAME:TEXT}}        text
+//   {"op":"jinja","template":T,"variables":{…}}     text
+//   {"op":"prompt","text":T,"image_id":I,"tokens":[…],"from_template":B}  ids and offsets
 //   {"op":"pictures","directory":D}                 picture settings for what follows
 //   {"op":"tiles","layout":"hf"|"original","image":S,"patch":P,"sizes":[[H,W]…],"merge":M}  model
 //   {"op":"counts","pictures":[[H,W]…]}             rows, columns and tokens of each
@@ -20,6 +22,7 @@
 
 #include "loader/config.h"
 #include "preprocess/tiles.h"
+#include "text/jinja/template.h"
 #include "text/prompt.h"
 #include "text/tokenizer.h"
 #include "vlm/names.h"
@@ -53,12 +56,23 @@ Json load(const Json& request) {
           {"eos", tokenizer->eos_id()}};
 }
 
+Json encode(const Json& request) {
+  Json all = Json::array();
+  for (const Json& hex : request["hex"]) all.push_back(tokenizer->encode(unhex(hex)));
+  return {{"ids", all}};
+}
+
 Json decode(const Json& request) {
-  const std::vector<int64_t> ids = request["ids"];
-  vlm::StreamDecoder stream(*tokenizer);
-  std::string grown;
-  for (const int64_t id : ids) grown += stream.push(id);
-  return {{"text", tokenizer->decode(ids)}, {"stream", grown}};
+  Json texts = Json::array(), streams = Json::array();
+  for (const Json& entry : request["ids"]) {
+    const std::vector<int64_t> ids = entry;
+    vlm::StreamDecoder stream(*tokenizer);
+    std::string grown;
+    for (const int64_t id : ids) grown += stream.push(id);
+    texts.push_back(tokenizer->decode(ids));
+    streams.push_back(grown);
+  }
+  return {{"texts", texts}, {"streams", streams}};
 }
 
 Json format(const Json& request) {
@@ -70,15 +84,27 @@ Json format(const Json& request) {
         {turn[0] == "user" ? vlm::Turn::Role::kUser : vlm::Turn::Role::kAssistant,
          turn[1].get<std::string>()});
   }
-  std::optional<std::string> chat_template;
-  if (!request["template"].is_null()) chat_template = request["template"].get<std::string>();
+  std::optional<vlm::ChatTemplate> chat_template;
+  if (!request["template"].is_null()) {
+    chat_template = {request["template"], "chat_template.jinja", {}};
+    if (request.contains("tokens")) chat_template->tokens = request["tokens"];
+  }
   const auto text = vlm::format_prompt(prompt, request["pictures"].get<size_t>(), chat_template);
+  return text ? Json{{"text", *text}} : error_of(text.error());
+}
+
+Json jinja(const Json& request) {
+  const std::map<std::string, Json> variables = request["variables"];
+  const auto text = vlm::as_result([&] {
+    return vlm::jinja::render(request["template"].get_ref<const std::string&>(), "test", variables);
+  });
   return text ? Json{{"text", *text}} : error_of(text.error());
 }
 
 Json prompt(const Json& request) {
   const auto ids = vlm::tokenize_prompt(*tokenizer, request["text"], request["image_id"],
-                                        request["tokens"].get<std::vector<int64_t>>());
+                                        request["tokens"].get<std::vector<int64_t>>(),
+                                        request.value("from_template", false));
   if (!ids) return error_of(ids.error());
   return {{"ids", ids->ids}, {"offsets", ids->image_offsets}};
 }
@@ -128,7 +154,8 @@ Json preprocess(const Json& request) {
 Json answer(const Json& request) {
   const std::string op = request["op"];
   if (op == "load") return load(request);
-  if (op == "encode") return {{"ids", tokenizer->encode(unhex(request["hex"]))}};
+  if (op == "encode") return encode(request);
+  if (op == "jinja") return jinja(request);
   if (op == "decode") return decode(request);
   if (op == "format") return format(request);
   if (op == "prompt") return prompt(request);
