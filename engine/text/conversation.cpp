@@ -17,6 +17,14 @@ constexpr std::string_view kLlama2System =
     "You are a helpful language and vision assistant. You are able to understand the visual "
     "content that the user provides, and assist the user with a variety of tasks using natural "
     "language.";
+constexpr std::string_view kLongSystem =
+    "You are a helpful, respectful and honest assistant. Always answer as helpfully as possible, "
+    "while being safe.  Your answers should not include any harmful, unethical, racist, sexist, "
+    "toxic, dangerous, or illegal content. Please ensure that your responses are socially unbiased "
+    "and positive in nature.\n\nIf a question does not make any sense, or is not factually "
+    "coherent, explain why instead of answering something not correct. If you don't know the "
+    "answer "
+    "to a question, please don't share false information.";
 constexpr std::string_view kMptSystem =
     "<|im_start|>system\nA conversation between a user and an LLM-based AI assistant. The "
     "assistant gives helpful and honest answers.";
@@ -29,9 +37,11 @@ using enum SeparatorStyle;
 constexpr std::array kConversations = {
     Conversation{"hf", "", "USER", "ASSISTANT", kHf, " ", " "},
     Conversation{"vicuna_v1", kUserChat, "USER", "ASSISTANT", kTwo, " ", "</s>"},
+    Conversation{"v1", kUserChat, "USER", "ASSISTANT", kTwo, " ", "</s>"},
     Conversation{"llava_v0", kHumanChat, "Human", "Assistant", kSingle, "###", "###"},
     Conversation{"llava_v1", kHumanChat, "USER", "ASSISTANT", kTwo, " ", "</s>"},
     Conversation{"llava_llama_2", kLlama2System, "USER", "ASSISTANT", kLlama2, "<s>", "</s>"},
+    Conversation{"llama_2", kLongSystem, "USER", "ASSISTANT", kLlama2, "<s>", "</s>"},
     Conversation{"mistral_instruct", "", "USER", "ASSISTANT", kLlama2, "", "</s>"},
     Conversation{"mistral_direct", kDirectSystem, kChatmlUser, kChatmlAssistant, kMpt, "<|im_end|>",
                  "<|im_end|>"},
@@ -40,6 +50,7 @@ constexpr std::array kConversations = {
     Conversation{"mpt", kMptSystem, kChatmlUser, kChatmlAssistant, kMpt, "<|im_end|>",
                  "<|im_end|>"},
     Conversation{"plain", "", "", "", kPlain, "\n", "\n"},
+    Conversation{"v0_plain", "", "", "", kPlain, "\n", "\n"},
 };
 
 bool is_user(const Turn& turn) {
