@@ -321,8 +321,11 @@ def mirrored(truth):
     )
 
 
-def ask(kind, truth, rng):
-    """A question of that kind as (question, answer), or None where the scene allows none."""
+def ask(kind, truth, rng, about=()):
+    """A question of that kind as (question, answer), or None where the scene allows none.
+
+    `about`: the shapes that "where" may ask for, any of the scene's where it is empty.
+    """
     shapes = truth.shapes
     if kind == "background":
         return "What colour is the background?", truth.background
@@ -338,9 +341,9 @@ def ask(kind, truth, rng):
         return f"What is at the {place}?", f"a {s.size} {s.colour} {s.shape}" if s else "nothing"
     if not shapes:
         return None
-    s = rng.choice(shapes)
     if kind == "where":
-        return f"Where is the {s.colour} {s.shape}?", f"at the {s.place}"
+        s = rng.choice(about or shapes)
+        return f"Where is the {s.colour} {s.shape}?", s.place
     if kind == "colour":
         once = [s for s in shapes if sum(o.shape == s.shape for o in shapes) == 1]
         s = rng.choice(once) if once else None

@@ -15,6 +15,7 @@ AdamW for the rest; a learning rate that is constant first and then falls to zer
 import argparse
 import concurrent.futures
 import functools
+import itertools
 import os
 import pathlib
 import random
@@ -33,17 +34,20 @@ HERE = pathlib.Path(__file__).parent
 KIND_WEIGHTS = {
     "words": dict(background=1, count=1, exists=4, where=3, colour=3, shape=3, place=3),
     "all": dict(background=0.5, count=2, exists=4, where=4, colour=5, shape=2, place=3),
+    "again": dict(background=0.5, count=2, exists=2, where=8, colour=3, shape=2, place=4),
 }
 WARM_UP = 50  # steps until the full learning rate
 ANSWER_WEIGHT = 2.0  # of an answer's token, a description's counts 1
 # Learning rates of Muon and AdamW, and the part of the steps before they fall to zero: first the
-# tower alone, then projector and decoder on a tower that stays as it is, then all together.
+# tower alone, then projector and decoder on a tower that stays as it is, then all together, twice.
 PHASES = {
     "tower": (0.015, 2e-3, 0.35),
     "words": (0.015, 2e-3, 0.5),
     "all": (0.008, 1.2e-3, 0.0),
+    "again": (0.006, 9e-4, 0.0),
 }
-TOWER_SHARE = 0.3  # of the learning rate in the last phase: the tower has little left to learn
+KEPT, KEPT_SHARE = "all", 1 / 3  # the phase whose end is blended into the result, and how much of it
+TOWER_SHARE = 0.3  # of the learning rate in the last phases: the tower has little left to learn
 
 
 class Batches:
@@ -143,9 +147,17 @@ class Batches:
         if truth.pattern:
             return
         kinds = rng.choices(tuple(weights), tuple(weights.values()), k=9)
-        for pair in dict.fromkeys(scenes.ask(kind, truth, rng) for kind in kinds):
+        about = alike(truth.shapes) if rng.random() < 0.7 else ()
+        for pair in dict.fromkeys(scenes.ask(kind, truth, rng, about) for kind in kinds):
             if pair:
                 yield pair
+
+
+def alike(shapes):
+    """Shapes at places that begin like another's, "top" and "top left": the second word of where
+    they are is what a model mixes up the longest."""
+    starts = [s.place.split()[0] for s in shapes]
+    return [s for s, start in zip(shapes, starts) if starts.count(start) > 1]
 
 
 # What the heads say of a patch: these words' numbers from 1, 0 for the background.
@@ -289,7 +301,7 @@ def optimizers(student, phase):
             continue
         inside = p.ndim == 2 and ("layers." in name or "projector" in name)
         matrix = inside or "patch_embedding" in name
-        share = TOWER_SHARE if phase == "all" and seeing else 1.0
+        share = TOWER_SHARE if phase in ("all", "again") and seeing else 1.0
         groups.setdefault((matrix, share), []).append(p)
     muon, adam, _ = PHASES[phase]
 
@@ -309,16 +321,19 @@ def rate(step, steps, flat):
 
 
 class State:
-    """What is saved: weights, optimizers, phase, step and CPU time so far."""
+    """What is saved: weights, optimizers, phase, step, CPU time so far, and the weights at the end of
+    KEPT."""
 
     def __init__(self, path, student):
         self._path, self._student = pathlib.Path(path), student
         self.phase, self.step, self.cpu_s, self.parts = "tower", 0, 0.0, None
+        self.kept = None
         if self._path.exists():
             saved = torch.load(self._path)
             student.load_state_dict(saved["student"])
             self.phase, self.step = saved["phase"], saved["step"]
             self.cpu_s, self.parts = saved["cpu_s"], saved["parts"]
+            self.kept = saved.get("kept")
             print(f"going on in phase {self.phase} from step {self.step}")
         self._before = self.cpu_s - sum(os.times()[:2])
         self._saved_at = time.monotonic()
@@ -330,7 +345,7 @@ class State:
         self._saved_at = time.monotonic()
         part = self._path.with_suffix(".part")
         states = [p.state_dict() for p in parts]
-        values = dict(phase=phase, step=step, cpu_s=self.cpu_s, parts=states)
+        values = dict(phase=phase, step=step, cpu_s=self.cpu_s, parts=states, kept=self.kept)
         torch.save(dict(student=self._student.state_dict(), **values), part)
         part.rename(self._path)
 
@@ -343,7 +358,7 @@ def run_phase(phase, steps, student, batches, state, options):
             part.load_state_dict(saved)
     state.parts = None
     *peak, flat = PHASES[phase]
-    run = dict(tower=student.look, words=student.answer, all=student.forward)[phase]
+    run = dict(tower=student.look, words=student.answer).get(phase, student.forward)
     run = torch.compile(run) if options.compile else run
     first, start, shown, mean = state.step, time.monotonic(), time.monotonic(), None
     for step in range(first, steps):
@@ -376,9 +391,10 @@ def run_phase(phase, steps, student, batches, state, options):
 
 def train(options, tokenizer):
     torch.manual_seed(0)
-    steps = dict(tower=options.tower_steps, words=options.word_steps, all=options.steps)
+    steps = dict(zip(PHASES, options.steps))
     # The tower alone takes two batches a step; no picture comes twice before all were seen.
-    before = dict(tower=0, words=2 * steps["tower"], all=2 * steps["tower"] + steps["words"])
+    batches_of = [count * (2 if phase == "tower" else 1) for phase, count in steps.items()]
+    before = dict(zip(PHASES, itertools.accumulate(batches_of, initial=0)))
     batches = Batches(
         options.data, options.rows, options.batch, options.text_length, tokenizer, before
     )
@@ -387,8 +403,19 @@ def train(options, tokenizer):
     names = tuple(PHASES)
     for phase in names[names.index(state.phase) :]:
         run_phase(phase, steps[phase], student, batches, state, options)
+        if phase == KEPT:
+            state.kept = {name: value.clone() for name, value in student.state_dict().items()}
         state.step = 0
+    blend(student, state.kept)
     return student.model
+
+
+def blend(student, kept):
+    """Goes back to the weights of KEPT by a third: the two know different things, and their mean
+    mixes up fewer shapes than either."""
+    with torch.no_grad():
+        for name, value in student.state_dict().items():
+            value.lerp_(kept[name], KEPT_SHARE)
 
 
 def arguments():
@@ -400,9 +427,9 @@ def arguments():
     add("--state", default=str(work / "state.pt"), help="file of the training's state")
     add("--out", default=str(HERE / "model"), help="directory of the checkpoint")
     add("--rows", type=int, default=100_000, help="pictures to draw")
-    add("--steps", type=int, default=500, help="steps of all parts together")
-    add("--tower-steps", type=int, default=650, help="steps of the tower alone, before")
-    add("--word-steps", type=int, default=1500, help="steps of the decoder, between the two")
+    phases = ", ".join(PHASES)
+    default = [800, 1000, 600, 600]
+    add("--steps", type=int, nargs=len(PHASES), default=default, help=f"steps of {phases}")
     add("--batch", type=int, default=32, help="pictures a step, twice as many for the tower alone")
     add("--text-length", type=int, default=112, help="tokens of text for each picture")
     add("--save-every", type=float, default=180, help="seconds between two saved states")
