@@ -35,7 +35,7 @@ done
 
 run_packages=(
   g++ meson ninja-build pkg-config ccache python3 python3-venv ca-certificates
-  nlohmann-json3-dev libsentencepiece-dev libjpeg-dev libpng-dev libwebp-dev
+  nlohmann-json3-dev libjpeg-dev libpng-dev libwebp-dev
   libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x

@@ -21,7 +21,8 @@ struct SentencePiece {
 };
 
 /// The pieces of an untrusted sentencepiece model file. The reference takes only these from it and
-/// joins them by its own rules, so sentencepiece's segmenter would give other ids. Throws Failure.
+/// joins them by its own rules, so sentencepiece's segmenter would give other ids; and its library
+/// does not tell which pieces are user-defined. Throws Failure.
 std::vector<SentencePiece> read_sentencepiece_model(const std::string& path);
 
 }  // namespace vlm

@@ -206,6 +206,35 @@ TEST(tokenizer, hostile_models_are_refused) {
   EXPECT_FALSE(refused(test::sentencepiece_model({{std::string(4000, 'a')}, {"a"}})));
 }
 
+TEST(tokenizer, damaged_models_end_in_a_tokenizer_or_an_error) {
+  const TemporaryDirectory directory;
+  SmallCheckpoint().write(directory);
+  const std::string model = directory.read("tokenizer.model");
+  uint32_t state = 1;
+  const auto next = [&](size_t below) {
+    return ((state = state * 1664525u + 1013904223u) >> 8) % below;
+  };
+  int loaded = 0, refused = 0;
+  for (int i = 0; i < 400; ++i) {
+    std::string damaged = model;
+    if (i % 2 == 0) damaged.resize(next(model.size()));
+    for (size_t flips = i % 2 == 0 ? 0 : 1 + next(4); flips > 0; --flips) {
+      damaged[next(damaged.size())] = static_cast<char>(next(256));
+    }
+    directory.write("tokenizer.model", damaged);
+    const auto tokenizer = Tokenizer::load(directory.path());
+    if (tokenizer) {
+      (*tokenizer)->decode((*tokenizer)->encode("abc <image> \u4E2D"));
+      ++loaded;
+    } else {
+      EXPECT_NE(tokenizer.error().message.find(directory.path()), std::string::npos);
+      ++refused;
+    }
+  }
+  EXPECT_GT(loaded, 0);
+  EXPECT_GT(refused, 0);
+}
+
 /// tokenizer.json of the published kind over a few pieces.
 Json small_json() {
   return Json::parse(R"({
