@@ -176,6 +176,9 @@ def main():
     if not (options.directory / "config.json").is_file():
         sys.exit(f"{options.directory} holds no config.json: give the directory of a checkpoint")
     config = json.loads((options.directory / "config.json").read_text())
+    if config.get("model_type") not in ("llava", "llava_next"):
+        sys.exit(f"{options.directory} is of the type {config.get('model_type')}: transformers, which is the reference "
+                 "here, reads llava and llava_next")
     print(f"The reference reads {options.directory} …", file=sys.stderr, flush=True)
     reference = Reference(options.directory, dtype=getattr(torch, options.dtype))
     cases = make_cases(options)
