@@ -57,8 +57,8 @@ default here:
       --min-p P             draw from tokens at least P times as likely as the likeliest (0)
       --repetition-penalty R  above 1 avoids words that were there (1)
       --no-repeat-ngram-size N  no N tokens twice in the same order; 0: allowed (0)
-      --repetition-guard N  end a text that says the same N times in a row, at least 16 tokens of it,
-                            and keep it once (finish reason "repetition"); 0: let it (0)
+      --repetition-guard N  end a text that says the same N times in a row, 16 tokens of it at
+                            least, and keep it once (finish reason "repetition"); 0: let it (0)
       --num-beams B         beam search with B beams; 1: none (1)
       --length-penalty A    of beam search, above 0 favours long texts (1)
       --early-stopping WHEN  of beam search: false, true or never (false)
@@ -77,7 +77,8 @@ Output:
   -o, --output FILE         default: standard output. With several inputs a directory, which gets
                             one file for each; with jsonl also one file for all. The file appears
                             when it is complete; a live source's grows line by line
-      --top-logprobs N      jsonl: the N likeliest tokens in the place of each chosen one; 0: none (0)
+      --top-logprobs N      jsonl: the N likeliest tokens in the place of each chosen one; 0: none
+                            (0)
       --trace FILE          tensors of the first description as safetensors
   -q, --quiet               no progress
   -v, --verbose             say more on standard error
