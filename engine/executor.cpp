@@ -111,7 +111,8 @@ class TorchExecutor : public Executor {
         limits_(choose_limits(config_.text, dtype_, device)),
         cache_(config_.text, limits_.cache_slots, at::TensorOptions().dtype(dtype_).device(device)),
         buffers_(limits_.max_rows, std::min(context_length(config_.text), limits_.cache_slots),
-                 device) {
+                 device),
+        sampler_(limits_.max_rows, device) {
     info_.name = checkpoint_->name();
     info_.device = device.str();
     info_.dtype = dtype;
@@ -274,7 +275,7 @@ class TorchExecutor : public Executor {
     const at::Tensor embeds = fuse(decoder_.embedding_table(), rows.ids, rows.placements);
     const at::Tensor logits = decoder_.forward(embeds, rows.batch, cache_);
     keep_traces(plan, embeds, logits);
-    return {choose_tokens(logits, plan.choices)};
+    return {sampler_.choose(logits, plan.choices)};
   }
 
   void keep_traces(const StepPlan& plan, const at::Tensor& embeds, const at::Tensor& logits) {
@@ -303,6 +304,7 @@ class TorchExecutor : public Executor {
   ExecutorLimits limits_;
   KvCache cache_;
   StepBuffers buffers_;
+  Sampler sampler_;
   ModelInfo info_;
   std::map<std::string, Tensors> traces_;
 };

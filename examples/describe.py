@@ -22,7 +22,8 @@ newest = None
 
 
 def show(way, start, text):
-    print(f"{start / Gst.SECOND:8.3f}  {way:8}  {text}", flush=True)
+    # One piece with its line break: three threads come by here.
+    print(f"{start / Gst.SECOND:8.3f}  {way:8}  {text}\n", end="", flush=True)
 
 
 def show_description(way, description):

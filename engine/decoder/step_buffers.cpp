@@ -1,34 +1,17 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "decoder/step_buffers.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 
 namespace vlm {
 
 StepBuffers::StepBuffers(int64_t max_rows, int64_t max_length, at::Device device)
-    : ids_(make({max_rows}, at::kLong, device)),
-      positions_(make({max_rows}, at::kLong, device)),
-      lengths_(make({max_rows}, at::kLong, device)),
-      slots_(make({max_rows}, at::kLong, device)),
-      table_(make({max_rows, max_length}, at::kInt, device)),
-      cached_lengths_(make({max_rows}, at::kInt, device)) {}
-
-StepBuffers::Buffer StepBuffers::make(at::IntArrayRef shape, at::ScalarType type,
-                                      at::Device device) const {
-  const auto options = at::TensorOptions().dtype(type);
-  if (device.is_cpu()) {
-    const at::Tensor both = at::empty(shape, options);
-    return {both, both};
-  }
-  return {at::empty(shape, options.pinned_memory(true)), at::empty(shape, options.device(device))};
-}
-
-void StepBuffers::send(Buffer& buffer) const {
-  if (buffer.host.is_same(buffer.device)) return;
-  view(buffer).copy_(buffer.host.narrow(0, 0, rows_), /*non_blocking=*/true);
-}
+    : ids_(DeviceBuffer::make({max_rows}, at::kLong, device)),
+      positions_(DeviceBuffer::make({max_rows}, at::kLong, device)),
+      lengths_(DeviceBuffer::make({max_rows}, at::kLong, device)),
+      slots_(DeviceBuffer::make({max_rows}, at::kLong, device)),
+      table_(DeviceBuffer::make({max_rows, max_length}, at::kInt, device)),
+      cached_lengths_(DeviceBuffer::make({max_rows}, at::kInt, device)) {}
 
 void StepBuffers::fill(const std::vector<DecodePart>& decodes) {
   rows_ = static_cast<int64_t>(decodes.size());
@@ -46,7 +29,9 @@ void StepBuffers::fill(const std::vector<DecodePart>& decodes) {
               table_.host.mutable_data_ptr<int32_t>() + row * stride);
     longest_ = std::max(longest_, length);
   }
-  for (Buffer* buffer : {&ids_, &positions_, &lengths_, &slots_, &cached_lengths_}) send(*buffer);
+  for (const DeviceBuffer* buffer : {&ids_, &positions_, &lengths_, &slots_, &cached_lengths_}) {
+    buffer->send(rows_);
+  }
   if (!table_.host.is_same(table_.device) && rows_ > 0) {
     table_.device.narrow(0, 0, rows_)
         .narrow(1, 0, longest_)
@@ -55,7 +40,7 @@ void StepBuffers::fill(const std::vector<DecodePart>& decodes) {
 }
 
 CachedRows StepBuffers::cached() const {
-  return {view(table_), view(cached_lengths_), longest_};
+  return {table_.rows(rows_), cached_lengths_.rows(rows_), longest_};
 }
 
 }  // namespace vlm

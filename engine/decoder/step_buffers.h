@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/device_buffer.h"
 #include "decoder/attention.h"
 #include "scheduler/step_plan.h"
 
@@ -23,24 +24,16 @@ class StepBuffers {
   void fill(const std::vector<DecodePart>& decodes);
 
   int64_t rows() const { return rows_; }
-  at::Tensor ids() const { return view(ids_); }              ///< int64 [rows]
-  at::Tensor positions() const { return view(positions_); }  ///< int64 [rows]
-  at::Tensor lengths() const { return view(lengths_); }      ///< int64 [rows]
-  at::Tensor slots() const { return view(slots_); }          ///< int64 [rows]
+  at::Tensor ids() const { return ids_.rows(rows_); }              ///< int64 [rows]
+  at::Tensor positions() const { return positions_.rows(rows_); }  ///< int64 [rows]
+  at::Tensor lengths() const { return lengths_.rows(rows_); }      ///< int64 [rows]
+  at::Tensor slots() const { return slots_.rows(rows_); }          ///< int64 [rows]
   CachedRows cached() const;
 
  private:
-  struct Buffer {
-    at::Tensor host, device;
-  };
-
-  Buffer make(at::IntArrayRef shape, at::ScalarType type, at::Device device) const;
-  at::Tensor view(const Buffer& buffer) const { return buffer.device.narrow(0, 0, rows_); }
-  void send(Buffer& buffer) const;
-
   int64_t rows_ = 0;
   int64_t longest_ = 0;
-  Buffer ids_, positions_, lengths_, slots_, table_, cached_lengths_;
+  DeviceBuffer ids_, positions_, lengths_, slots_, table_, cached_lengths_;
 };
 
 }  // namespace vlm

@@ -6,18 +6,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "sampler/warp_table.h"
 #include "scheduler/step_plan.h"
 
 namespace vlm {
-
-/// Warping of one row; off where top_k is 0, top_p 1, min_p 0.
-struct Warp {
-  double temperature = 1;
-  int64_t top_k = 0;
-  double top_p = 1;
-  double min_p = 0;
-  int64_t min_keep = 1;
-};
 
 /// Ids as int64 on the device of `like`.
 at::Tensor id_tensor(const std::vector<int64_t>& ids, const at::Tensor& like);
@@ -29,8 +21,9 @@ bool has_processors(const Choice& choice);
 /// within the choice.
 void apply_processors(const at::Tensor& scores, const Choice& choice, int64_t row);
 
-/// Temperature, top-k, top-p and min-p of every row: scores float32 [rows, vocab_size] → a new
-/// tensor with -inf for what was taken out.
-at::Tensor apply_warpers(const at::Tensor& scores, const std::vector<Warp>& warps);
+/// Temperature, and of top-k, top-p and min-p what is in use, of every row: scores float32 [rows,
+/// vocab_size] → a new tensor with -inf for what was taken out. warps: the rows' part of
+/// WarpTable::values().
+at::Tensor apply_warpers(const at::Tensor& scores, const at::Tensor& warps, WarpUse use);
 
 }  // namespace vlm

@@ -24,17 +24,11 @@
 namespace vlm {
 namespace {
 
-Warp warp_of(const Choice& choice) {
-  return {choice.temperature, choice.top_k, choice.top_p, choice.min_p, choice.min_keep};
-}
-
-// Inverse of the cumulative distribution at one uniform number for each row. scores [rows,
-// vocab_size].
-at::Tensor draw(const at::Tensor& scores, const std::vector<double>& uniforms) {
+// Inverse of the cumulative distribution at each row's uniform number. scores [rows, vocab_size].
+at::Tensor draw(const at::Tensor& scores, const at::Tensor& warps) {
   const at::Tensor cumulative = at::softmax(scores.to(at::kDouble), -1).cumsum(-1);
   const at::Tensor total = cumulative.slice(1, -1).contiguous();
-  const at::Tensor at_value =
-      at::tensor(uniforms, at::kDouble).to(scores.device()).unsqueeze(1) * total;
+  const at::Tensor at_value = WarpTable::column(warps, WarpTable::kUniform, at::kDouble) * total;
   // Rounding may put the point on the total itself, where only impossible tokens are left.
   return at::searchsorted(cumulative, at_value, false, /*right=*/true)
       .minimum(at::searchsorted(cumulative, total, false, /*right=*/false))
@@ -49,27 +43,26 @@ struct SingleRows {
 
 // Tokens of all single rows: processed in place, warped and drawn where sampling, else the best.
 at::Tensor pick(const at::Tensor& scores, const std::vector<Choice>& choices,
-                const SingleRows& single) {
+                const SingleRows& single, const WarpTable& table) {
   at::Tensor tokens = at::argmax(scores, -1);
-  std::vector<int64_t> sampled;
-  std::vector<Warp> warps;
-  std::vector<double> uniforms;
+  std::vector<int64_t> sampled, sampled_rows;
+  WarpUse use;
   for (size_t i = 0; i < single.choices.size(); ++i) {
     const Choice& choice = choices[single.choices[i]];
     if (!choice.sample) continue;
     sampled.push_back(static_cast<int64_t>(i));
-    warps.push_back(warp_of(choice));
-    uniforms.push_back(
-        uniform_draw(choice.seed, choice.sequence, static_cast<uint32_t>(choice.token), 0));
+    sampled_rows.push_back(choice.first_row);
+    use.add(choice);
   }
   if (sampled.empty()) return tokens;
   const at::Tensor rows = id_tensor(sampled, scores);
-  const at::Tensor warped = apply_warpers(at::index_select(scores, 0, rows), warps);
-  return tokens.index_copy_(0, rows, draw(warped, uniforms));
+  const at::Tensor warps = table.values().index_select(0, id_tensor(sampled_rows, scores));
+  const at::Tensor warped = apply_warpers(at::index_select(scores, 0, rows), warps, use);
+  return tokens.index_copy_(0, rows, draw(warped, warps));
 }
 
 void choose_single(const at::Tensor& logits, const std::vector<Choice>& choices,
-                   const SingleRows& single, std::vector<Chosen>& results) {
+                   const SingleRows& single, const WarpTable& table, std::vector<Chosen>& results) {
   if (single.rows.empty()) return;
   const bool all = static_cast<int64_t>(single.rows.size()) == logits.size(0);
   const at::Tensor raw = all ? logits : at::index_select(logits, 0, id_tensor(single.rows, logits));
@@ -80,7 +73,7 @@ void choose_single(const at::Tensor& logits, const std::vector<Choice>& choices,
     if (scores.is_same(raw)) scores = raw.clone();
     apply_processors(scores.select(0, static_cast<int64_t>(i)), choice, 0);
   }
-  const at::Tensor tokens = pick(scores, choices, single).unsqueeze(1);
+  const at::Tensor tokens = pick(scores, choices, single, table).unsqueeze(1);
   const at::Tensor logprobs =
       (raw.gather(1, tokens) - at::logsumexp(raw, at::IntArrayRef{1}, true)).cpu();
   const at::Tensor possible = scores.gather(1, tokens).cpu();
@@ -104,7 +97,7 @@ at::Tensor gumbel(const Choice& choice, const at::Tensor& like) {
   return at::tensor(noise, at::kDouble).to(like.device());
 }
 
-Chosen choose_beams(const at::Tensor& logits, const Choice& choice) {
+Chosen choose_beams(const at::Tensor& logits, const Choice& choice, const WarpTable& table) {
   const int64_t vocab = logits.size(1);
   const at::Tensor raw = at::log_softmax(logits.narrow(0, choice.first_row, choice.rows), -1);
   at::Tensor scores = raw;
@@ -115,8 +108,9 @@ Chosen choose_beams(const at::Tensor& logits, const Choice& choice) {
     }
   }
   if (choice.sample) {
-    scores =
-        apply_warpers(scores, std::vector<Warp>(static_cast<size_t>(choice.rows), warp_of(choice)));
+    WarpUse use;
+    use.add(choice);
+    scores = apply_warpers(scores, table.values().narrow(0, choice.first_row, choice.rows), use);
   }
   const at::Tensor running = at::tensor(choice.running_scores, at::kFloat).to(logits.device());
   const at::Tensor flat = (scores + running.unsqueeze(1)).flatten();
@@ -172,18 +166,19 @@ std::vector<std::shared_ptr<const Alternatives>> likeliest(const at::Tensor& log
 
 }  // namespace
 
-std::vector<Chosen> choose_tokens(const at::Tensor& logits, const std::vector<Choice>& choices) {
+std::vector<Chosen> Sampler::choose(const at::Tensor& logits, const std::vector<Choice>& choices) {
+  warps_.fill(choices);
   std::vector<Chosen> results(choices.size());
   SingleRows single;
   for (size_t i = 0; i < choices.size(); ++i) {
     if (choices[i].beams) {
-      results[i] = choose_beams(logits, choices[i]);
+      results[i] = choose_beams(logits, choices[i], warps_);
     } else {
       single.choices.push_back(i);
       single.rows.push_back(choices[i].first_row);
     }
   }
-  choose_single(logits, choices, single, results);
+  choose_single(logits, choices, single, warps_, results);
   for (size_t i = 0; i < choices.size(); ++i) {
     if (choices[i].alternatives > 0 && !results[i].candidates.empty()) {
       results[i].alternatives = likeliest(logits, choices[i]);

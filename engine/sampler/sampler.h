@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "sampler/warp_table.h"
 #include "scheduler/step_plan.h"
 
 namespace vlm {
@@ -13,8 +14,18 @@ namespace vlm {
 /// generation/logits_process.py in its order, for all rows of a step together. What a row gets
 /// depends on its own logits and its Choice alone.
 ///
-/// logits: float32 [rows, vocab_size], raw, on any device; not changed. Results in the order of
-/// `choices`.
-std::vector<Chosen> choose_tokens(const at::Tensor& logits, const std::vector<Choice>& choices);
+/// Thread-bound.
+class Sampler {
+ public:
+  /// `max_rows`: logits rows in one step at most.
+  Sampler(int64_t max_rows, at::Device device) : warps_(max_rows, device) {}
+
+  /// logits: float32 [rows, vocab_size], raw, on the device; not changed. Results in the order of
+  /// `choices`.
+  std::vector<Chosen> choose(const at::Tensor& logits, const std::vector<Choice>& choices);
+
+ private:
+  WarpTable warps_;
+};
 
 }  // namespace vlm

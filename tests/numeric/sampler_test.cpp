@@ -24,6 +24,10 @@ at::Tensor rows(const std::vector<std::vector<float>>& values) {
       .view({static_cast<int64_t>(values.size()), static_cast<int64_t>(values[0].size())});
 }
 
+std::vector<Chosen> choose_tokens(const at::Tensor& logits, const std::vector<Choice>& choices) {
+  return Sampler(logits.size(0), logits.device()).choose(logits, choices);
+}
+
 Choice greedy(int64_t row) {
   Choice choice;
   choice.first_row = row;

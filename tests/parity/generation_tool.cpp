@@ -97,9 +97,10 @@ Json generate(const TableModel& model, const Json& request) {
                          settings.repetition_guard},
                         prompt);
   std::vector<std::vector<int64_t>> sequences = {prompt};
+  Sampler sampler(std::max<int64_t>(1, settings.num_beams), at::kCPU);
   while (true) {
     const std::vector<Chosen> chosen =
-        choose_tokens(model.logits(sequences), {generation.choice(0)});
+        sampler.choose(model.logits(sequences), {generation.choice(0)});
     const std::span<const int64_t> parents = generation.advance(chosen.at(0));
     if (generation.finished()) {
       break;
