@@ -262,10 +262,13 @@ class TorchExecutor : public Executor {
                              std::vector<ImagePlacement>& placements) {
     if (part.images == nullptr) return;
     const auto& images = static_cast<const TorchImageEmbeds&>(*part.images);
-    for (size_t i = 0; i < images.pictures.size(); ++i) {
+    const auto end = first + static_cast<int64_t>(part.ids->size());
+    for (size_t i = 0; i < part.image_offsets->size(); ++i) {
       const int64_t row = first + (*part.image_offsets)[i];
-      placements.push_back({row, images.pictures[i]});
-      std::fill_n(ids.begin() + row, images.pictures[i].size(0), 0);
+      // A prompt may end in the middle of a picture.
+      const int64_t count = std::min(images.pictures[i].size(0), end - row);
+      placements.push_back({row, images.pictures[i].narrow(0, 0, count)});
+      std::fill_n(ids.begin() + row, count, 0);
     }
   }
 

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "loader/checkpoint.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 
 #include "base/json.h"
 #include "loader/manifest.h"
+#include "loader/original.h"
 #include "text/token_settings.h"
 
 namespace vlm {
@@ -23,26 +20,23 @@ T take(Result<T> result) {
   return std::move(*result);
 }
 
-void check_spec(const ModelSpec& spec) {
+/// The checkpoint's directory.
+std::string model_directory(const ModelSpec& spec) {
   if (spec.model.empty()) {
     throw Failure(ErrorKind::kInvalidArgument, "no model was named; give the directory of one");
   }
-  struct stat info;
-  if (::stat(spec.model.c_str(), &info) != 0) {
-    throw Failure(ErrorKind::kNotFound, spec.model + ": no such model directory: " +
-                                            std::strerror(errno) + "; give the path of one");
-  }
-  if (!S_ISDIR(info.st_mode)) {
-    throw Failure(ErrorKind::kNotFound,
-                  spec.model + ": is no directory; give the checkpoint's directory, not a file");
-  }
-  if (!spec.vision_tower.empty() || !spec.model_base.empty()) {
-    const char* option = spec.vision_tower.empty() ? "model base" : "vision tower";
-    throw Failure(ErrorKind::kUnsupported,
-                  std::string("a separate ") + option +
-                      " belongs to checkpoints in the original layout, which are not supported; "
-                      "use one in the Hugging Face layout and name its directory alone");
-  }
+  return find_directory(spec.model, "model");
+}
+
+/// Refuses what only checkpoints of the original layout take.
+void check_spec(const ModelSpec& spec) {
+  if (spec.vision_tower.empty() && spec.model_base.empty()) return;
+  const char* option = spec.vision_tower.empty() ? "model base" : "vision tower";
+  throw Failure(ErrorKind::kInvalidArgument,
+                spec.model +
+                    ": is in the Hugging Face layout and holds all of its parts, so it "
+                    "takes no separate " +
+                    option + "; name its directory alone");
 }
 
 /// The template that `path` holds under chat_template, where it does.
@@ -135,8 +129,8 @@ void check_tiles(const ModelConfig& model, const PreprocessorConfig& preprocesso
   }
 }
 
-void check_tokens(const ModelConfig& model, const Tokenizer& tokenizer,
-                  const std::string& directory) {
+void check_image_token(const ModelConfig& model, const Tokenizer& tokenizer,
+                       const std::string& directory) {
   const auto image = tokenizer.id_of("<image>");
   if (!image || *image != model.image_token_id) {
     throw Failure(ErrorKind::kInvalidModel,
@@ -145,6 +139,10 @@ void check_tokens(const ModelConfig& model, const Tokenizer& tokenizer,
                       ", but image_token_index in config.json is " +
                       std::to_string(model.image_token_id));
   }
+}
+
+void check_vocabulary(const ModelConfig& model, const Tokenizer& tokenizer,
+                      const std::string& directory) {
   if (tokenizer.vocab_size() > model.text.vocab_size) {
     throw Failure(ErrorKind::kInvalidModel, directory + ": the tokenizer has ids up to " +
                                                 std::to_string(tokenizer.vocab_size() - 1) +
@@ -158,37 +156,68 @@ void check_tokens(const ModelConfig& model, const Tokenizer& tokenizer,
 
 Result<std::shared_ptr<const Checkpoint>> Checkpoint::open(const ModelSpec& spec) {
   return as_result([&]() -> std::shared_ptr<const Checkpoint> {
-    check_spec(spec);
+    const std::string directory = model_directory(spec);
     auto checkpoint = std::make_shared<Checkpoint>();
-    const std::string& directory = spec.model;
-    checkpoint->path_ = directory;
+    checkpoint->path_ = spec.model;
     checkpoint->config_ = take(load_model_config(directory));
-    const bool tiles = !checkpoint->config_.anyres.sizes.empty();
-    checkpoint->preprocessor_ = take(load_preprocessor_config(
-        directory, tiles ? "LlavaNextImageProcessor" : "LlavaImageProcessor"));
-    checkpoint->generation_ = take(load_generation_config(directory));
-    checkpoint->tokenizer_ = take(Tokenizer::load(directory));
-    checkpoint->chat_template_ = find_chat_template(directory);
-    check_picture_size(checkpoint->config_, checkpoint->preprocessor_, directory);
-    check_tiles(checkpoint->config_, checkpoint->preprocessor_, directory);
-    check_tokens(checkpoint->config_, *checkpoint->tokenizer_, directory);
-
-    auto weights = take(Weights::open(directory));
-    take(verify_weights(checkpoint->config_, *weights, directory));
-    tie_embeddings(checkpoint->config_, *weights);
-    if (checkpoint->config_.stored_dtype == DType::kAuto) {
-      checkpoint->config_.stored_dtype = dtype_of(weights->tensors().begin()->second.type);
+    if (checkpoint->config_.layout == Layout::kOriginal) {
+      checkpoint->open_original_layout(spec, directory);
+    } else {
+      check_spec(spec);
+      checkpoint->open_hugging_face_layout(directory);
     }
-    checkpoint->weights_ = std::move(weights);
+    if (checkpoint->config_.stored_dtype == DType::kAuto) {
+      checkpoint->config_.stored_dtype =
+          dtype_of(checkpoint->weights_->tensors().begin()->second.type);
+    }
     return checkpoint;
   });
+}
+
+void Checkpoint::open_hugging_face_layout(const std::string& directory) {
+  const bool tiles = !config_.anyres.sizes.empty();
+  preprocessor_ = take(load_preprocessor_config(
+      directory, tiles ? "LlavaNextImageProcessor" : "LlavaImageProcessor"));
+  check_picture_size(config_, preprocessor_, directory);
+  check_tiles(config_, preprocessor_, directory);
+  generation_ = take(load_generation_config(directory));
+  tokenizer_ = take(Tokenizer::load(directory));
+  chat_template_ = find_chat_template(directory);
+  check_image_token(config_, *tokenizer_, directory);
+  check_vocabulary(config_, *tokenizer_, directory);
+  add_weights(take(Weights::open(directory)), directory);
+}
+
+void Checkpoint::open_original_layout(const ModelSpec& spec, const std::string& directory) {
+  OriginalParts parts = open_original(spec, directory, config_);
+  preprocessor_ = parts.preprocessor;
+  check_picture_size(config_, preprocessor_, directory);
+  generation_ = take(load_generation_config(parts.text_directory));
+  tokenizer_ = take(Tokenizer::load(parts.text_directory, original_tokenizer(config_)));
+  chat_template_ = find_chat_template(parts.text_directory);
+  check_original_vocabulary(config_, *tokenizer_, parts.text_directory);
+  add_weights(std::move(parts.weights), directory);
+}
+
+void Checkpoint::add_weights(std::unique_ptr<Weights> weights, const std::string& directory) {
+  take(verify_weights(config_, *weights, directory));
+  tie_embeddings(config_, *weights);
+  if (config_.layout == Layout::kOriginal) {
+    cut_vocabulary(config_, tokenizer_->vocab_size(), *weights);
+  }
+  weights_ = std::move(weights);
 }
 
 std::string Checkpoint::name() const {
   std::error_code error;
   auto path = std::filesystem::absolute(path_, error).lexically_normal();
   if (path.filename().empty()) path = path.parent_path();
-  return error || path.filename().empty() ? path_ : path.filename().string();
+  if (error || path.filename().empty()) return path_;
+  std::string name = path.filename().string();
+  // A step of a training is called after the training as well, as the original does it.
+  const std::string parent = path.parent_path().filename().string();
+  const bool step = config_.layout == Layout::kOriginal && name.starts_with("checkpoint-");
+  return step && !parent.empty() ? parent + "_" + name : name;
 }
 
 }  // namespace vlm

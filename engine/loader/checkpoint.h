@@ -16,16 +16,16 @@
 
 namespace vlm {
 
-/// A checkpoint directory, read and verified: configuration, tensor headers against the manifest
-/// that the configuration asks for, tokenizer, templates. Weights are mapped, not read. Constant
-/// after open; reentrant.
+/// A checkpoint of either layout, read and verified: configuration, tensor headers against the
+/// manifest that the configuration asks for, tokenizer, templates. Weights are mapped, not read.
+/// Constant after open; reentrant.
 class Checkpoint {
  public:
   /// Everything that can be checked without reading weights is checked here.
   static Result<std::shared_ptr<const Checkpoint>> open(const ModelSpec& spec);
 
   const std::string& path() const { return path_; }
-  std::string name() const;  ///< last component of the path
+  std::string name() const;  ///< last component of the path or hub id
   const ModelConfig& config() const { return config_; }
   const PreprocessorConfig& preprocessor() const { return preprocessor_; }
   const GenerationDefaults& generation() const { return generation_; }
@@ -35,6 +35,10 @@ class Checkpoint {
   const std::optional<ChatTemplate>& chat_template() const { return chat_template_; }
 
  private:
+  void open_hugging_face_layout(const std::string& directory);
+  void open_original_layout(const ModelSpec& spec, const std::string& directory);
+  void add_weights(std::unique_ptr<Weights> weights, const std::string& directory);
+
   std::string path_;
   ModelConfig config_;
   PreprocessorConfig preprocessor_;

@@ -19,7 +19,8 @@ constexpr int64_t kMaxPositions = int64_t{1} << 30;
 constexpr const char* kSupportedModels =
     "LlavaForConditionalGeneration (model_type llava) and LlavaNextForConditionalGeneration "
     "(llava_next) with a llama or mistral text model and a clip_vision_model tower in the Hugging "
-    "Face layout are supported";
+    "Face layout are supported, LlavaLlamaForCausalLM and LlavaMistralForCausalLM in the original "
+    "project's";
 
 /// The two generations by the names that config.json has for them.
 struct Generation {
@@ -80,6 +81,8 @@ void expect_model_type(const JsonView& view, const std::string& supported) {
   if (type && *type != supported) view.unsupported("model_type", kSupportedModels);
 }
 
+}  // namespace
+
 VisionConfig read_vision(const std::optional<JsonView>& view) {
   VisionConfig config;
   if (!view) {  // the reference's sizes for a tower that the file doesn't mention
@@ -110,6 +113,8 @@ VisionConfig read_vision(const std::optional<JsonView>& view) {
   }
   return config;
 }
+
+namespace {
 
 /// `view` holds rope_scaling or rope_parameters with one block for all layers.
 RopeConfig read_rope_block(const JsonView& view, RopeConfig rope, int64_t max_positions) {
@@ -189,6 +194,8 @@ void read_mistral(const JsonView& view, TextConfig& config) {
   }
 }
 
+}  // namespace
+
 TextConfig read_text(const JsonView& view) {
   const std::string type = view.string("model_type", "llama");
   const bool mistral = type == "mistral";
@@ -239,14 +246,13 @@ DType stored_dtype(const JsonView& view) {
   return DType::kAuto;
 }
 
+namespace {
+
 /// Refuses what is neither, and a type and an architecture that are not of one.
 Generation find_generation(const JsonView& view) {
-  for (const char* key : {"quantization_config", "mm_vision_tower"}) {
-    if (!view.has(key)) continue;
-    throw Failure(ErrorKind::kUnsupported,
-                  view.file() + ": holds " + key + ", a " +
-                      (*key == 'q' ? "quantised checkpoint" : "checkpoint in the original layout") +
-                      "; " + kSupportedModels);
+  refuse_quantized(view);
+  if (view.has("mm_vision_tower")) {
+    view.unsupported("mm_vision_tower", "either this or text_config and vision_config is expected");
   }
   const auto type = view.string("model_type");
   const Json* list = view.find("architectures");
@@ -344,6 +350,14 @@ ModelConfig read_model_config(const JsonView& view) {
 
 }  // namespace
 
+void refuse_quantized(const JsonView& view) {
+  if (!view.has("quantization_config")) return;
+  throw Failure(ErrorKind::kUnsupported,
+                view.file() +
+                    ": holds quantization_config, so the checkpoint is quantised; use one with "
+                    "weights in float32, float16 or bfloat16");
+}
+
 std::optional<std::vector<int64_t>> read_token_ids(const JsonView& view, const char* key) {
   const Json* value = view.find(key);
   if (!value) return std::nullopt;
@@ -397,7 +411,8 @@ Result<ModelConfig> load_model_config(const std::string& directory) {
   return as_result([&] {
     const std::string path = directory + "/config.json";
     const Json json = read_json_file(path);
-    return read_model_config(JsonView(json, path));
+    const JsonView view(json, path);
+    return is_original_layout(view) ? read_original_config(view) : read_model_config(view);
   });
 }
 

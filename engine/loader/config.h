@@ -98,6 +98,8 @@ struct ModelConfig {
   bool image_start_end = false;    ///< original layout: <im_start> and <im_end> around <image>
   bool image_patch_token = false;  ///< original layout: the tokenizer gets <im_patch>
   int64_t max_prompt_tokens = 0;   ///< original layout: later ones are cut off; 0: none are
+  bool original_mistral = false;   ///< original layout: the text model is Mistral's
+  std::string vision_tower;        ///< original layout: path or hub id of the tower
   std::vector<int64_t> feature_layers = {
       -2};  ///< hidden states taken, concatenated on features; negative counts from the end
   bool keep_cls = false;  ///< feature select strategy `full`
@@ -146,9 +148,20 @@ struct PreprocessorConfig {
   std::optional<TileSizes> tile_sizes;  ///< of LLaVA-1.6's class, which makes tiles; else absent
 };
 
-/// config.json of the Hugging Face layout. Every size is bounded so that products of three of them
-/// fit int64. Errors name file, key, what was expected and found. Reentrant, as are those below.
+/// Stands for a picture where the vocabulary has no token for it: the original project's own
+/// number.
+inline constexpr int64_t kNoImageToken = -200;
+
+/// config.json of either layout; the original one leaves the tower to set_tower. Every size is
+/// bounded so that products of three of them fit int64. Errors name file, key, what was expected
+/// and found. Reentrant, as are those below.
 Result<ModelConfig> load_model_config(const std::string& directory);
+
+/// config.json of a tower's own directory: a whole CLIP's, or its vision half's.
+Result<VisionConfig> load_vision_config(const std::string& directory);
+
+/// Completes a configuration of the original layout. `file` is its config.json, for messages.
+Status set_tower(ModelConfig& config, const VisionConfig& vision, const std::string& file);
 
 /// generation_config.json; all unset where the directory has none.
 Result<GenerationDefaults> load_generation_config(const std::string& directory);

@@ -10,7 +10,19 @@
 
 namespace vlm {
 
-/// What config.json and its neighbours write alike. Throw Failure.
+/// What several of the configuration's files, or both layouts, write alike. All throw Failure.
+
+VisionConfig read_vision(const std::optional<JsonView>& view);
+TextConfig read_text(const JsonView& view);
+/// dtype or torch_dtype; kAuto where neither says.
+DType stored_dtype(const JsonView& view);
+/// Refuses a quantised checkpoint.
+void refuse_quantized(const JsonView& view);
+
+/// Whether config.json is written as the original project does it.
+bool is_original_layout(const JsonView& view);
+/// Such a config.json, without what only the tower's own files say (set_tower).
+ModelConfig read_original_config(const JsonView& view);
 
 /// One token id or a list of them; negative ones stand for none. Nothing where the key is absent.
 std::optional<std::vector<int64_t>> read_token_ids(const JsonView& view, const char* key);

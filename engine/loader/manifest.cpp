@@ -108,9 +108,10 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
   List list;
   add_vision(list, config);
   const int64_t width = config.text.hidden_size;
-  list.linear("multi_modal_projector.linear_1", width, config.feature_size(),
-              config.projector_bias);
-  list.linear("multi_modal_projector.linear_2", width, width, config.projector_bias);
+  for (int64_t i = 0; i < config.projector_layers; ++i) {
+    list.linear("multi_modal_projector.linear_" + std::to_string(i + 1), width,
+                i == 0 ? config.feature_size() : width, config.projector_bias);
+  }
   if (config.anyres.merge == PatchMerge::kSpatialUnpad) list.add("image_newline", {width}, true);
   add_text(list, config.text);
   return list.take();

@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "loader/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <map>
+#include <memory>
 #include <string_view>
+#include <utility>
 
 #include "base/json.h"
 
@@ -25,61 +19,18 @@ constexpr size_t kMaxDimensions = 16;
   throw Failure(ErrorKind::kInvalidModel, path + ": " + what);
 }
 
-/// A whole file, read-only, unmapped with its last owner.
-class Mapping {
- public:
-  explicit Mapping(const std::string& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    struct stat info;
-    if (fd < 0 || ::fstat(fd, &info) != 0) {
-      const int error = errno;
-      if (fd >= 0) ::close(fd);
-      throw Failure(ErrorKind::kNotFound, path + ": cannot be read: " + std::strerror(error));
-    }
-    size_ = S_ISREG(info.st_mode) ? static_cast<size_t>(info.st_size) : 0;
-    if (size_ > 0) {
-      void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
-      if (address != MAP_FAILED) data_ = static_cast<const std::byte*>(address);
-    }
-    const int error = errno;
-    ::close(fd);
-    if (size_ > 0 && !data_) {
-      throw Failure(ErrorKind::kNotFound, path + ": cannot be mapped: " + std::strerror(error));
-    }
-  }
-  ~Mapping() {
-    if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
-  }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-
-  const std::byte* data() const { return data_; }
-  size_t size() const { return size_; }
-
- private:
-  const std::byte* data_ = nullptr;
-  size_t size_ = 0;
-};
-
 /// Bits of one element.
-uint64_t element_bits(const std::string& path, const std::string& name, const std::string& dtype) {
-  static const std::map<std::string_view, uint64_t> kBits = {
-      {"F64", 64},    {"I64", 64},    {"U64", 64}, {"F32", 32},    {"I32", 32},
-      {"U32", 32},    {"F16", 16},    {"I16", 16}, {"U16", 16},    {"BF16", 16},
-      {"I8", 8},      {"U8", 8},      {"BOOL", 8}, {"C64", 64},    {"F8_E4M3", 8},
-      {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6}};
-  const auto found = kBits.find(dtype);
-  if (found == kBits.end()) {
-    fail(path, "tensor " + name + " has the unknown type \"" + dtype + "\"");
-  }
-  return found->second;
+uint64_t known_bits(const std::string& path, const std::string& name, const std::string& dtype) {
+  const uint64_t bits = element_bits(dtype);
+  if (bits == 0) fail(path, "tensor " + name + " has the unknown type \"" + dtype + "\"");
+  return bits;
 }
 
 /// Reads one entry; offsets are relative to the data and checked against each other later.
-SafetensorsEntry read_entry(const std::string& path, const std::string& name, const Json& json,
-                            uint64_t data_start, uint64_t file_size, const std::byte* file) {
+TensorEntry read_entry(const std::string& path, const std::string& name, const Json& json,
+                       uint64_t data_start, uint64_t file_size, const std::byte* file) {
   const JsonView view(json, path, "tensor " + name);
-  SafetensorsEntry entry{name, view.string("dtype", ""), {}, nullptr, 0};
+  TensorEntry entry{name, view.string("dtype", ""), {}, nullptr, 0};
   const Json* shape = view.find("shape");
   const Json* offsets = view.find("data_offsets");
   if (!shape || !shape->is_array() || shape->size() > kMaxDimensions) {
@@ -98,7 +49,7 @@ SafetensorsEntry read_entry(const std::string& path, const std::string& name, co
     fail(path, "ends after " + std::to_string(file_size) + " bytes, but tensor " + name +
                    " needs " + std::to_string(needed) + "; the file is cut short, fetch it again");
   }
-  uint64_t bits = element_bits(path, name, entry.dtype);
+  uint64_t bits = known_bits(path, name, entry.dtype);
   for (const Json& size : *shape) {
     const auto value = whole_number(size, 0, INT64_MAX);
     if (!value || __builtin_mul_overflow(bits, static_cast<uint64_t>(*value), &bits)) {
@@ -117,9 +68,9 @@ SafetensorsEntry read_entry(const std::string& path, const std::string& name, co
 }
 
 /// Checks that the sorted entries fill the data from its start to its end.
-void check_layout(const SafetensorsFile& file, const std::byte* start, const std::byte* end) {
+void check_layout(const TensorFile& file, const std::byte* start, const std::byte* end) {
   const std::byte* expected = start;
-  for (const SafetensorsEntry& entry : file.entries) {
+  for (const TensorEntry& entry : file.entries) {
     if (entry.data != expected) {
       fail(file.path, "tensor " + entry.name + " starts at data offset " +
                           std::to_string(entry.data - start) + ", but " +
@@ -136,8 +87,8 @@ void check_layout(const SafetensorsFile& file, const std::byte* start, const std
 
 }  // namespace
 
-SafetensorsFile map_safetensors(const std::string& path) {
-  const auto mapping = std::make_shared<const Mapping>(path);
+TensorFile map_safetensors(const std::string& path) {
+  const auto mapping = std::make_shared<const MappedFile>(path);
   const std::byte* data = mapping->data();
   const uint64_t size = mapping->size();
   if (size < kLengthBytes + 2) {
@@ -154,7 +105,7 @@ SafetensorsFile map_safetensors(const std::string& path) {
   const Json header = parse_json(text, path);
   if (!header.is_object()) fail(path, "its header is no JSON object");
 
-  SafetensorsFile file{path, {}, mapping};
+  TensorFile file{path, {}, mapping};
   const uint64_t data_start = kLengthBytes + header_size;
   for (const auto& [name, json] : header.items()) {
     if (name == "__metadata__") continue;

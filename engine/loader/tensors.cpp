@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "loader/tensors.h"
 
+#include <ATen/ops/add.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/mm.h>
 
 #include <sstream>
 #include <utility>
@@ -43,6 +45,12 @@ at::Tensor there(at::Tensor tensor, const std::string& name, at::IntArrayRef sha
                 "the checkpoint has no tensor " + name + " of shape " + shape_text(shape));
 }
 
+// The matrix with what its adapter adds, as peft merges it, but in float32 throughout.
+at::Tensor merged(const StoredTensor& matrix, const LoraFactors& lora) {
+  const auto whole = [](const StoredTensor& stored) { return view(stored).to(at::kFloat); };
+  return at::add(whole(matrix), at::mm(whole(lora.up), whole(lora.down)), lora.scale);
+}
+
 }  // namespace
 
 at::ScalarType scalar_type(DType dtype) {
@@ -81,7 +89,7 @@ at::Tensor TensorSource::stored_view(const std::string& name, at::IntArrayRef sh
   }
   const bool aligned =
       reinterpret_cast<uintptr_t>(stored->data) % c10::elementSize(scalar_type(stored->type)) == 0;
-  at::Tensor tensor = view(*stored);
+  at::Tensor tensor = stored->lora ? merged(*stored, *stored->lora) : view(*stored);
   if (!aligned) tensor = tensor.clone();
   if (!taken_.insert(name).second) return tensor;
   taken_bytes_ += stored->bytes;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "loader/weights.h"
 
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -9,12 +10,18 @@
 
 #include "base/json.h"
 #include "loader/safetensors.h"
+#include "loader/torch_file.h"
 
 namespace vlm {
 namespace {
 
-constexpr const char* kSingleFile = "model.safetensors";
-constexpr const char* kIndexFile = "model.safetensors.index.json";
+/// Names that a directory's weights go by, the preferred ones first.
+struct FileNames {
+  const char* single;
+  const char* index;
+};
+constexpr FileNames kFileNames[] = {{"model.safetensors", "model.safetensors.index.json"},
+                                    {"pytorch_model.bin", "pytorch_model.bin.index.json"}};
 
 bool replace_prefix(std::string& name, std::string_view from, std::string_view to) {
   if (!name.starts_with(from)) return false;
@@ -27,7 +34,7 @@ bool is_ignored(std::string_view name) {
   return name.ends_with("rotary_emb.inv_freq") || name.ends_with("embeddings.position_ids");
 }
 
-StoredType stored_type(const SafetensorsFile& file, const SafetensorsEntry& entry) {
+StoredType stored_type(const TensorFile& file, const TensorEntry& entry) {
   if (entry.dtype == "F32") return StoredType::kFloat32;
   if (entry.dtype == "F16") return StoredType::kFloat16;
   if (entry.dtype == "BF16") return StoredType::kBFloat16;
@@ -44,7 +51,7 @@ std::pair<const std::byte*, std::shared_ptr<const void>> aligned_copy(const std:
   return {static_cast<const std::byte*>(copy), std::shared_ptr<const void>(copy, std::free)};
 }
 
-StoredTensor stored_tensor(const SafetensorsFile& file, const SafetensorsEntry& entry) {
+StoredTensor stored_tensor(const TensorFile& file, const TensorEntry& entry) {
   StoredTensor tensor;
   tensor.type = stored_type(file, entry);
   tensor.shape = entry.shape;
@@ -54,27 +61,15 @@ StoredTensor stored_tensor(const SafetensorsFile& file, const SafetensorsEntry& 
   const size_t element = tensor.type == StoredType::kFloat32 ? 4 : 2;
   if (reinterpret_cast<uintptr_t>(entry.data) % element == 0) {
     tensor.data = entry.data;
-    tensor.owner = file.mapping;
+    tensor.owner = file.owner;
   } else {
     std::tie(tensor.data, tensor.owner) = aligned_copy(entry.data, entry.bytes);
   }
   return tensor;
 }
 
-using TensorMap = std::map<std::string, StoredTensor, std::less<>>;
-
-void add_file(TensorMap& tensors, const SafetensorsFile& file) {
-  for (const SafetensorsEntry& entry : file.entries) {
-    if (is_ignored(entry.name)) continue;
-    const auto [place, fresh] =
-        tensors.emplace(canonical_name(entry.name), stored_tensor(file, entry));
-    if (!fresh) {
-      throw Failure(ErrorKind::kInvalidModel, file.path + ": tensor " + entry.name +
-                                                  " is stored twice, before as " +
-                                                  place->second.spelling + " in " +
-                                                  place->second.file + "; remove one of them");
-    }
-  }
+TensorFile map_tensors(const std::string& path) {
+  return path.ends_with(".safetensors") ? map_safetensors(path) : map_torch_file(path);
 }
 
 /// File names of the shards, and which tensors each must hold.
@@ -93,10 +88,10 @@ std::map<std::string, std::vector<std::string>> read_index(const std::string& pa
   return shards;
 }
 
-void check_shard(const SafetensorsFile& file, const std::vector<std::string>& listed,
+void check_shard(const TensorFile& file, const std::vector<std::string>& listed,
                  const std::string& index) {
   std::set<std::string_view> held;
-  for (const SafetensorsEntry& entry : file.entries) held.insert(entry.name);
+  for (const TensorEntry& entry : file.entries) held.insert(entry.name);
   for (const std::string& name : listed) {
     if (!held.contains(name)) {
       throw Failure(
@@ -106,16 +101,20 @@ void check_shard(const SafetensorsFile& file, const std::vector<std::string>& li
   }
 }
 
-[[noreturn]] void no_weights(const std::string& directory) {
-  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-    if (file_exists(directory + "/" + name)) {
-      throw Failure(ErrorKind::kUnsupported,
-                    directory + ": holds its weights as " + name +
-                        ", but safetensors are supported; convert the checkpoint");
-    }
+/// `model.mm_projector.2.weight` → `multi_modal_projector.linear_2.weight`: every other module of
+/// the original's sequence is an activation. Another name stays as it is.
+std::string projector_name(const std::string& name) {
+  constexpr std::string_view kPrefix = "model.mm_projector.";
+  std::string_view rest = std::string_view(name).substr(kPrefix.size());
+  int64_t module = 0;
+  if (rest != "weight" && rest != "bias") {
+    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), module);
+    if (error != std::errc() || module < 0 || module % 2 != 0 || module > 1000) return name;
+    rest.remove_prefix(static_cast<size_t>(end - rest.data()));
+    if (rest != ".weight" && rest != ".bias") return name;
+    rest.remove_prefix(1);
   }
-  throw Failure(ErrorKind::kNotFound, directory + ": holds no weights: neither " + kSingleFile +
-                                          " nor " + kIndexFile + " is there");
+  return "multi_modal_projector.linear_" + std::to_string(module / 2 + 1) + "." + std::string(rest);
 }
 
 }  // namespace
@@ -124,33 +123,107 @@ std::string canonical_name(std::string_view spelling) {
   std::string name(spelling);
   if (replace_prefix(name, "lm_head.", "language_model.lm_head.")) return name;
   if (replace_prefix(name, "model.language_model.", "language_model.model.")) return name;
+  for (const char* part : {"embed_tokens.", "layers.", "norm."}) {
+    const std::string bare = std::string("model.") + part;
+    if (replace_prefix(name, bare, "language_model." + bare)) return name;
+  }
+  if (name.starts_with("model.mm_projector.")) return projector_name(name);
   for (const char* part : {"vision_tower.", "multi_modal_projector.", "image_newline"}) {
     if (replace_prefix(name, std::string("model.") + part, part)) break;
   }
+  replace_prefix(name, "vision_tower.vision_tower.", "vision_tower.");
   if (name.starts_with("vision_tower.") && !name.starts_with("vision_tower.vision_model.")) {
     replace_prefix(name, "vision_tower.", "vision_tower.vision_model.");
   }
   return name;
 }
 
+std::string tower_name(std::string_view spelling) {
+  for (const char* other : {"text_model.", "logit_scale", "text_projection", "visual_projection"}) {
+    if (spelling.starts_with(other)) return {};
+  }
+  for (const char* part :
+       {"vision_model.", "embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm."}) {
+    if (spelling.starts_with(part)) return canonical_name("vision_tower." + std::string(spelling));
+  }
+  return canonical_name(spelling);
+}
+
+bool has_weights(const std::string& directory) {
+  for (const FileNames& names : kFileNames) {
+    if (file_exists(directory + "/" + names.single)) return true;
+    if (file_exists(directory + "/" + names.index)) return true;
+  }
+  return false;
+}
+
 Result<std::unique_ptr<Weights>> Weights::open(const std::string& directory) {
   return as_result([&] {
     auto weights = std::make_unique<Weights>();
-    const std::string single = directory + "/" + kSingleFile;
-    const std::string index = directory + "/" + kIndexFile;
-    if (file_exists(single)) {
-      add_file(weights->tensors_, map_safetensors(single));
-    } else if (file_exists(index)) {
-      for (const auto& [name, listed] : read_index(index)) {
-        const SafetensorsFile shard = map_safetensors(directory + "/" + name);
-        check_shard(shard, listed, index);
-        add_file(weights->tensors_, shard);
-      }
-    } else {
-      no_weights(directory);
-    }
+    weights->add_directory(directory, canonical_name);
     return weights;
   });
+}
+
+void Weights::add_directory(const std::string& directory, Renaming rename) {
+  for (const FileNames& names : kFileNames) {
+    const std::string single = directory + "/" + names.single;
+    const std::string index = directory + "/" + names.index;
+    if (file_exists(single)) return add_file(single, rename);
+    if (!file_exists(index)) continue;
+    for (const auto& [name, listed] : read_index(index)) {
+      const TensorFile shard = map_tensors(directory + "/" + name);
+      check_shard(shard, listed, index);
+      add(shard, rename);
+    }
+    return;
+  }
+  std::string all;
+  for (const FileNames& names : kFileNames) {
+    all += (all.empty() ? "neither " : ", ") + std::string(names.single) + ", " + names.index;
+  }
+  throw Failure(ErrorKind::kNotFound,
+                directory + ": holds no weights: " + all + " is there; fetch the checkpoint again");
+}
+
+void Weights::add_file(const std::string& path, Renaming rename) {
+  add(map_tensors(path), rename);
+}
+
+void Weights::add(const TensorFile& file, Renaming rename) {
+  for (const TensorEntry& entry : file.entries) {
+    if (is_ignored(entry.name)) continue;
+    std::string name = rename(entry.name);
+    if (name.empty()) continue;
+    const auto [place, fresh] = tensors_.emplace(std::move(name), stored_tensor(file, entry));
+    if (!fresh) {
+      throw Failure(ErrorKind::kInvalidModel, file.path + ": tensor " + entry.name +
+                                                  " is stored twice, before as " +
+                                                  place->second.spelling + " in " +
+                                                  place->second.file + "; remove one of them");
+    }
+  }
+}
+
+void Weights::replace_by(const Weights& other) {
+  for (const auto& [name, tensor] : other.tensors_) tensors_.insert_or_assign(name, tensor);
+}
+
+void Weights::remove(std::string_view prefix) {
+  std::erase_if(tensors_, [&](const auto& entry) { return entry.first.starts_with(prefix); });
+}
+
+void Weights::cut_rows(std::string_view name, int64_t rows) {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) return;
+  StoredTensor& tensor = found->second;
+  if (tensor.shape.empty() || tensor.shape[0] <= rows) return;
+  tensor.bytes = tensor.bytes / static_cast<size_t>(tensor.shape[0]) * static_cast<size_t>(rows);
+  tensor.shape[0] = rows;
+}
+
+void Weights::set_lora(const std::string& name, std::shared_ptr<const LoraFactors> lora) {
+  tensors_.at(name).lora = std::move(lora);
 }
 
 const StoredTensor* Weights::find(std::string_view name) const {

@@ -153,10 +153,13 @@ Window kept_patches(const ModelConfig& model, const TileGrid& grid) {
   return kept;
 }
 
+bool ends_with_newline(const ModelConfig& model) {
+  return model.layout == Layout::kHuggingFace && model.anyres.merge == PatchMerge::kSpatialUnpad;
+}
+
 int64_t picture_tokens(const ModelConfig& model, const TileGrid& grid) {
-  const bool newline = model.anyres.merge == PatchMerge::kSpatialUnpad;
-  if (grid.images() == 1) return model.image_tokens() + (newline ? 1 : 0);
-  if (!newline) return grid.images() * model.image_tokens();
+  if (grid.images() == 1) return model.image_tokens() + (ends_with_newline(model) ? 1 : 0);
+  if (model.anyres.merge != PatchMerge::kSpatialUnpad) return grid.images() * model.image_tokens();
   const Window kept = kept_patches(model, grid);
   return model.image_tokens() + kept.height * (kept.width + 1);
 }

@@ -35,6 +35,10 @@ TileGrid picture_grid(const ModelConfig& model, AspectRatio aspect_ratio, int64_
 /// where the picture is of extreme shape. In patches. Only for grids with tiles.
 Window kept_patches(const ModelConfig& model, const TileGrid& grid);
 
+/// Whether a learnt newline ends a picture without tiles, too. The original never comes to that: it
+/// knows such pictures as batches without newlines.
+bool ends_with_newline(const ModelConfig& model);
+
 /// Tokens that a picture takes in the prompt, as merge_tiles() makes them.
 int64_t picture_tokens(const ModelConfig& model, const TileGrid& grid);
 

@@ -16,7 +16,7 @@ PictureMerge::PictureMerge(const ModelConfig& config, TensorSource& source) : co
 at::Tensor PictureMerge::forward(const at::Tensor& images, const TileGrid& grid) const {
   const at::Tensor whole = images.select(0, 0);  // [tokens, hidden]
   if (grid.images() == 1) {
-    return newline_.defined() ? at::cat({whole, newline_.unsqueeze(0)}) : whole;
+    return ends_with_newline(config_) ? at::cat({whole, newline_.unsqueeze(0)}) : whole;
   }
   if (config_.anyres.merge == PatchMerge::kFlat) return images.flatten(0, 1);
   const int64_t side = config_.vision.grid();

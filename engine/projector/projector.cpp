@@ -3,6 +3,9 @@
 
 #include <ATen/ops/linear.h>
 
+#include <string>
+#include <utility>
+
 #include "kernels/activation.h"
 
 namespace vlm {
@@ -10,18 +13,22 @@ namespace vlm {
 Projector::Projector(const ModelConfig& config, TensorSource& source)
     : activation_(config.projector_activation) {
   const int64_t hidden = config.text.hidden_size;
-  const std::string prefix = "multi_modal_projector.linear_";
-  weight1_ = source.take(prefix + "1.weight", {hidden, config.feature_size()});
-  weight2_ = source.take(prefix + "2.weight", {hidden, hidden});
-  if (config.projector_bias) {
-    bias1_ = source.take(prefix + "1.bias", {hidden});
-    bias2_ = source.take(prefix + "2.bias", {hidden});
+  for (int64_t i = 0; i < config.projector_layers; ++i) {
+    const std::string name = "multi_modal_projector.linear_" + std::to_string(i + 1);
+    Linear layer;
+    layer.weight = source.take(name + ".weight", {hidden, i == 0 ? config.feature_size() : hidden});
+    if (config.projector_bias) layer.bias = source.take(name + ".bias", {hidden});
+    layers_.push_back(std::move(layer));
   }
 }
 
 at::Tensor Projector::forward(const at::Tensor& features) const {
-  const at::Tensor inner = activate(at::linear(features, weight1_, bias1_), activation_);
-  return at::linear(inner, weight2_, bias2_);
+  at::Tensor x = features;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (i > 0) x = activate(x, activation_);
+    x = at::linear(x, layers_[i].weight, layers_[i].bias);
+  }
+  return x;
 }
 
 }  // namespace vlm

@@ -3,13 +3,17 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 #include "loader/config.h"
 #include "loader/tensors.h"
 
 namespace vlm {
 
-/// The two-layer MLP from the tower's width to the decoder's (transformers
-/// models/llava/modeling_llava.py). Weights constant after construction.
+/// The MLP from the tower's width to the decoder's: two layers in the Hugging Face layout
+/// (transformers models/llava/modeling_llava.py), any number in the original one (LLaVA
+/// multimodal_projector/builder.py), of which none leaves the features as they are. Weights
+/// constant after construction.
 class Projector {
  public:
   Projector(const ModelConfig& config, TensorSource& source);
@@ -18,8 +22,12 @@ class Projector {
   at::Tensor forward(const at::Tensor& features) const;
 
  private:
+  struct Linear {
+    at::Tensor weight, bias;  // [out, in], [out]
+  };
+
   Activation activation_;
-  at::Tensor weight1_, bias1_, weight2_, bias2_;
+  std::vector<Linear> layers_;
 };
 
 }  // namespace vlm

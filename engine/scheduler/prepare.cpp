@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "scheduler/prepare.h"
 
+#include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,38 +20,44 @@ std::string size_text(const PixelTensor& pixels) {
 class CheckpointPreparer : public Preparer {
  public:
   explicit CheckpointPreparer(std::shared_ptr<const Checkpoint> checkpoint)
-      : checkpoint_(std::move(checkpoint)) {}
+      : checkpoint_(std::move(checkpoint)) {
+    const ModelConfig& config = checkpoint_->config();
+    if (config.layout == Layout::kOriginal) {
+      original_ = {checkpoint_->name(), config.image_start_end, config.max_prompt_tokens};
+    }
+  }
 
   Result<Prepared> prepare(Request& request) override {
+    const ModelConfig& config = checkpoint_->config();
     std::vector<Frame> frames = std::move(request.frames);
-    const ModelConfig& model = checkpoint_->config();
     const Result<AspectRatio> aspect_ratio =
-        picture_aspect_ratio(model, request.options.image_aspect_ratio);
+        picture_aspect_ratio(config, request.options.image_aspect_ratio);
     if (!aspect_ratio) {
       return aspect_ratio.error();
     }
     Prepared prepared;
     std::vector<int64_t> tokens;
     for (const Frame& frame : frames) {
-      const TileGrid grid = picture_grid(model, *aspect_ratio, frame.height, frame.width);
-      tokens.push_back(picture_tokens(model, grid));
-      prepared.image_tokens += tokens.back();
+      const TileGrid grid = picture_grid(config, *aspect_ratio, frame.height, frame.width);
+      tokens.push_back(picture_tokens(config, grid));
     }
     const Result<std::string> text =
-        format_prompt(request.prompt, frames.size(), checkpoint_->chat_template());
+        format_prompt(request.prompt, frames.size(), checkpoint_->chat_template(),
+                      original_ ? &*original_ : nullptr);
     if (!text) {
       return text.error();
     }
-    Result<PromptIds> ids = tokenize_prompt(checkpoint_->tokenizer(), *text, model.image_token_id,
-                                            tokens, request.prompt.format != "raw");
+    Result<PromptIds> ids = tokenize(*text, tokens, request.prompt.format != "raw");
     if (!ids) {
       return ids.error();
     }
     prepared.prompt = std::move(*ids);
+    prepared.image_tokens =
+        std::count(prepared.prompt.ids.begin(), prepared.prompt.ids.end(), config.image_token_id);
     for (Frame& held : frames) {
       const Frame frame = std::move(held);
       Result<PixelTensor> picture =
-          preprocess_picture(frame, model, checkpoint_->preprocessor(), *aspect_ratio);
+          preprocess_picture(frame, config, checkpoint_->preprocessor(), *aspect_ratio);
       if (!picture) {
         return picture.error();
       }
@@ -61,7 +69,16 @@ class CheckpointPreparer : public Preparer {
   }
 
  private:
+  Result<PromptIds> tokenize(const std::string& text, const std::vector<int64_t>& tokens_per_image,
+                             bool from_template) const {
+    const Tokenizer& tokenizer = checkpoint_->tokenizer();
+    const int64_t id = checkpoint_->config().image_token_id;
+    return original_ ? tokenize_pieces(tokenizer, text, id, tokens_per_image, *original_)
+                     : tokenize_prompt(tokenizer, text, id, tokens_per_image, from_template);
+  }
+
   std::shared_ptr<const Checkpoint> checkpoint_;
+  std::optional<OriginalPrompts> original_;
 };
 
 }  // namespace

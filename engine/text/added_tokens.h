@@ -13,7 +13,8 @@ namespace vlm {
 struct AddedToken {
   std::string text;
   int64_t id = 0;
-  bool special = false;     ///< left out of decoded text
+  bool special = false;  ///< left out of decoded text
+  bool named = false;    ///< has a role in the tokenizer's settings: BOS, padding, additional …
   bool normalized = false;  ///< cut out after normalisation instead of before
   bool strip_left = false;  ///< takes the white space in front of it as well
   bool strip_right = false;

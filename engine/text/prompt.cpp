@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 #include "text/conversation.h"
 
@@ -85,6 +86,25 @@ Result<std::string> own_text(const ChatTemplate& chat_template, const Prompt& pr
                *text};
 }
 
+// Each marker between <im_start> and <im_end>.
+void surround_markers(std::vector<Turn>& turns) {
+  constexpr std::string_view kStart = "<im_start>", kEnd = "<im_end>";
+  for (Turn& turn : turns) {
+    for (size_t at = turn.text.find(kImage); at != std::string::npos;
+         at = turn.text.find(kImage, at)) {
+      turn.text.insert(at + kImage.size(), kEnd).insert(at, kStart);
+      at += kStart.size() + kImage.size() + kEnd.size();
+    }
+  }
+}
+
+// Cuts the prompt where the original does.
+void cut_off(PromptIds& prompt, int64_t max_tokens) {
+  if (static_cast<int64_t>(prompt.ids.size()) <= max_tokens) return;
+  prompt.ids.resize(static_cast<size_t>(max_tokens));
+  std::erase_if(prompt.image_offsets, [&](int64_t offset) { return offset >= max_tokens; });
+}
+
 Result<std::string> raw_text(const Prompt& prompt, size_t pictures) {
   const std::string& text = prompt.turns.back().text;
   const size_t markers = count_markers(text);
@@ -100,6 +120,22 @@ Result<std::string> raw_text(const Prompt& prompt, size_t pictures) {
 
 }  // namespace
 
+std::string format_for_model(std::string_view model_name) {
+  static constexpr std::pair<std::string_view, std::string_view> kFormats[] = {
+      {"llama-2", "llava_llama_2"},
+      {"mistral", "mistral_instruct"},
+      {"v1.6-34b", "chatml_direct"},
+      {"v1", "llava_v1"},
+      {"mpt", "mpt"},
+  };
+  std::string name(model_name);
+  for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+  for (const auto& [part, format] : kFormats) {
+    if (name.find(part) != std::string::npos) return std::string(format);
+  }
+  return "llava_v0";
+}
+
 const std::vector<std::string>& prompt_format_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> all = {std::string(kAuto), std::string(kRaw)};
@@ -112,11 +148,16 @@ const std::vector<std::string>& prompt_format_names() {
 }
 
 Result<std::string> format_prompt(const Prompt& prompt, size_t pictures,
-                                  const std::optional<ChatTemplate>& chat_template) {
+                                  const std::optional<ChatTemplate>& chat_template,
+                                  const OriginalPrompts* original) {
   if (const Status status = check_turns(prompt.turns); !status) return status.error();
   if (prompt.format == kRaw) return raw_text(prompt, pictures);
-  const bool own = prompt.format == kAuto || prompt.format == "hf";
-  const Conversation* conversation = find_conversation(own ? "hf" : prompt.format);
+  const bool by_name = prompt.format == kAuto && original != nullptr;
+  const bool own = !by_name && (prompt.format == kAuto || prompt.format == "hf");
+  const Conversation* conversation =
+      find_conversation(own       ? "hf"
+                        : by_name ? format_for_model(original->model_name)
+                                  : prompt.format);
   if (conversation == nullptr) {
     return refusal("unknown prompt format " + prompt.format + ": use one of " +
                    joined(prompt_format_names()));
@@ -124,7 +165,9 @@ Result<std::string> format_prompt(const Prompt& prompt, size_t pictures,
   const Result<size_t> unmarked = unmarked_pictures(prompt.turns, pictures);
   if (!unmarked) return unmarked.error();
   if (own && chat_template) return own_text(*chat_template, prompt, pictures, *unmarked);
-  return render(*conversation, with_markers(prompt.turns, *unmarked), prompt.system);
+  std::vector<Turn> turns = with_markers(prompt.turns, *unmarked);
+  if (original != nullptr && original->start_end) surround_markers(turns);
+  return render(*conversation, turns, prompt.system);
 }
 
 Result<PromptIds> tokenize_prompt(const Tokenizer& tokenizer, const std::string& text,
@@ -156,6 +199,38 @@ Result<PromptIds> tokenize_prompt(const Tokenizer& tokenizer, const std::string&
                    " pictures: write <image> once for each picture, and check that the "
                    "tokenizer knows the token <image>");
   }
+  return prompt;
+}
+
+Result<PromptIds> tokenize_pieces(const Tokenizer& tokenizer, const std::string& text,
+                                  int64_t image_token_id,
+                                  const std::vector<int64_t>& tokens_per_image,
+                                  const OriginalPrompts& original) {
+  PromptIds prompt;
+  prompt.text = text;
+  size_t picture = 0;
+  bool has_bos = false;
+  for (std::string_view rest = text;;) {
+    const size_t begin = rest.find(kImage);
+    const std::vector<int64_t> ids = tokenizer.encode(rest.substr(0, begin));
+    if (picture == 0) has_bos = !ids.empty() && ids[0] == tokenizer.bos_id();
+    const bool drop = has_bos && picture > 0 && !ids.empty();
+    prompt.ids.insert(prompt.ids.end(), ids.begin() + (drop ? 1 : 0), ids.end());
+    if (begin == std::string_view::npos) break;
+    if (picture < tokens_per_image.size()) {
+      prompt.image_offsets.push_back(static_cast<int64_t>(prompt.ids.size()));
+      prompt.ids.insert(prompt.ids.end(), static_cast<size_t>(tokens_per_image[picture]),
+                        image_token_id);
+    }
+    ++picture;
+    rest.remove_prefix(begin + kImage.size());
+  }
+  if (picture != tokens_per_image.size()) {
+    return refusal("the prompt has " + std::to_string(picture) + " <image> for " +
+                   std::to_string(tokens_per_image.size()) +
+                   " pictures: write one for each picture");
+  }
+  if (picture > 0 && original.max_tokens > 0) cut_off(prompt, original.max_tokens);
   return prompt;
 }
 

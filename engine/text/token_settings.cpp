@@ -102,6 +102,16 @@ int64_t AddedTokenList::add_new(AddedToken token) {
   return add(std::move(token));
 }
 
+void AddedTokenList::add_specials(const std::vector<std::string>& texts, bool named) {
+  for (const std::string& text : texts) {
+    AddedToken token;
+    token.text = text;
+    token.special = true;
+    token.named = named;
+    if (!text.empty()) add_new(std::move(token));
+  }
+}
+
 TokenSettings::TokenSettings(const std::string& directory)
     : path_(directory + "/tokenizer_config.json") {
   if (file_exists(path_)) config_ = read_json_file(path_);
@@ -190,7 +200,8 @@ void TokenSettings::add_to(AddedTokenList& list) const {
   };
   for (const AddedToken& wanted : numbered_) {
     AddedToken token = wanted;
-    token.special |= is_named(token.text);
+    token.named = is_named(token.text);
+    token.special |= token.named;
     const int64_t id = list.add(token);
     if (id != wanted.id) {
       throw Failure(ErrorKind::kInvalidModel,
@@ -199,14 +210,8 @@ void TokenSettings::add_to(AddedTokenList& list) const {
                         " is expected: that of the vocabulary, or the next free one");
     }
   }
-  for (const std::vector<std::string>& texts : {names_, extra_tokens()}) {
-    for (const std::string& text : texts) {
-      AddedToken token;
-      token.text = text;
-      token.special = true;
-      if (!text.empty()) list.add_new(std::move(token));
-    }
-  }
+  list.add_specials(names_, true);
+  list.add_specials(extra_tokens(), true);
 }
 
 }  // namespace vlm

@@ -28,6 +28,8 @@ class AddedTokenList {
   int64_t add(AddedToken token);
   /// The same, but for a token that is there already.
   int64_t add_new(AddedToken token);
+  /// Special tokens of these texts, but for those that are there already.
+  void add_specials(const std::vector<std::string>& texts, bool named);
   bool contains(std::string_view text) const;
 
   std::vector<AddedToken> take() { return std::move(tokens_); }

@@ -156,11 +156,18 @@ class LlamaTokenizer : public Tokenizer {
   void encode_valid(std::string_view text, std::vector<int64_t>& ids) const {
     for (const TextPart& part : raw_finder_.split(text)) {
       if (part.id >= 0) {
+        if (part.text.data() == text.data()) encode_lone_mark(part.id, ids);
         ids.push_back(part.id);
       } else {
         encode_part(part.text, part.text.data() == text.data(), ids);
       }
     }
+  }
+
+  /// The mark in front of a text that begins with the token `id`: the slow class drops it only
+  /// before tokens that have a role.
+  void encode_lone_mark(int64_t id, std::vector<int64_t>& ids) const {
+    if (rules_.prefix == PrefixScheme::kText && !added_.at(id).named) bpe_.encode(kSpaceMark, ids);
   }
 
   /// `first`: the part starts the whole text.
@@ -181,7 +188,8 @@ class LlamaTokenizer : public Tokenizer {
     std::string marked = replaced(text, " ", kSpaceMark);
     const bool wanted =
         rules_.prefix == PrefixScheme::kAlways || (rules_.prefix == PrefixScheme::kFirst && first);
-    if (wanted && !marked.starts_with(kSpaceMark)) marked.insert(0, kSpaceMark);
+    const bool anyway = rules_.prefix == PrefixScheme::kText && first;
+    if (anyway || (wanted && !marked.starts_with(kSpaceMark))) marked.insert(0, kSpaceMark);
     bpe_.encode(marked, ids);
   }
 
@@ -196,13 +204,16 @@ class LlamaTokenizer : public Tokenizer {
 
 }  // namespace
 
-Result<std::unique_ptr<const Tokenizer>> Tokenizer::load(const std::string& directory) {
+Result<std::unique_ptr<const Tokenizer>> Tokenizer::load(const std::string& directory,
+                                                         const TokenizerOptions& options) {
   return as_result([&]() -> std::unique_ptr<const Tokenizer> {
-    if (file_exists(directory + "/tokenizer.json")) {
-      return std::make_unique<LlamaTokenizer>(rules_from_tokenizer_json(directory));
+    const bool model = file_exists(directory + "/tokenizer.model");
+    const bool json = file_exists(directory + "/tokenizer.json");
+    if (json && !(model && options.reader == TokenizerReader::kSlow4)) {
+      return std::make_unique<LlamaTokenizer>(rules_from_tokenizer_json(directory, options));
     }
-    if (file_exists(directory + "/tokenizer.model")) {
-      return std::make_unique<LlamaTokenizer>(rules_from_sentencepiece(directory));
+    if (model) {
+      return std::make_unique<LlamaTokenizer>(rules_from_sentencepiece(directory, options));
     }
     throw Failure(ErrorKind::kNotFound,
                   directory +

@@ -13,6 +13,22 @@
 
 namespace vlm {
 
+/// Whose reading of tokenizer.model holds; they differ in the `▁` in front of a text and in what an
+/// absent key means.
+enum class TokenizerReader {
+  kCurrent,  ///< transformers 5, the Hugging Face layout's reference
+  kSlow4,    ///< the slow class of transformers 4.37, which the original project pins: `legacy` and
+             ///< add_bos_token are true where tokenizer_config.json does not say; reads
+             ///< tokenizer.model even beside a tokenizer.json
+  kFast4     ///< what 4.37 converts that to, or tokenizer.json
+};
+
+/// What the files leave open.
+struct TokenizerOptions {
+  TokenizerReader reader = TokenizerReader::kCurrent;
+  std::vector<std::string> extra;  ///< special tokens added behind those of the files
+};
+
 /// Text to token ids and back, equal to the reference's tokenizer. Constant after load; reentrant.
 class Tokenizer {
  public:
@@ -20,7 +36,8 @@ class Tokenizer {
 
   /// From tokenizer.json, or where there is none from tokenizer.model with the added tokens and the
   /// flags of tokenizer_config.json.
-  static Result<std::unique_ptr<const Tokenizer>> load(const std::string& directory);
+  static Result<std::unique_ptr<const Tokenizer>> load(const std::string& directory,
+                                                       const TokenizerOptions& options = {});
 
   /// Ids of `text`; special tokens written out in it become their ids. BOS in front as the
   /// tokenizer's flags say. Broken UTF-8 counts as U+FFFD, as Python's errors="replace" has it.

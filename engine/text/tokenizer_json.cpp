@@ -199,7 +199,8 @@ void read_added(const JsonView& view, AddedTokenList& list) {
 
 }  // namespace
 
-TokenizerRules rules_from_tokenizer_json(const std::string& directory) {
+TokenizerRules rules_from_tokenizer_json(const std::string& directory,
+                                         const TokenizerOptions& options) {
   const std::string path = directory + "/tokenizer.json";
   const Json json = read_json_file(path, kMaxFileBytes);
   const JsonView view(json, path);
@@ -219,6 +220,7 @@ TokenizerRules rules_from_tokenizer_json(const std::string& directory) {
   read_added(view, list);
   const TokenSettings settings(directory);
   settings.add_to(list);
+  list.add_specials(options.extra, false);
   rules.added = list.take();
   for (const AddedToken& token : rules.added) {
     if (token.text == settings.named("bos_token")) rules.bos_id = token.id;

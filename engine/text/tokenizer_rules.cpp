@@ -44,7 +44,8 @@ void add_controls(const std::vector<SentencePiece>& pieces, AddedTokenList& list
 
 }  // namespace
 
-TokenizerRules rules_from_sentencepiece(const std::string& directory) {
+TokenizerRules rules_from_sentencepiece(const std::string& directory,
+                                        const TokenizerOptions& options) {
   const TokenSettings settings(directory);
   const JsonView view = settings.view();
   check_class(view);
@@ -67,11 +68,22 @@ TokenizerRules rules_from_sentencepiece(const std::string& directory) {
   AddedTokenList list(find_piece, static_cast<int64_t>(pieces.size()));
   settings.add_to(list);
   add_controls(pieces, list);
+  list.add_specials(options.extra, false);
   rules.added = list.take();
+  const bool current = options.reader == TokenizerReader::kCurrent;
+  if (options.reader == TokenizerReader::kSlow4) {  // knows no normalisation
+    for (AddedToken& token : rules.added) token.normalized = false;
+  }
   rules.bos_id = id_among(rules.added, settings.named("bos_token"));
   rules.eos_id = id_among(rules.added, settings.named("eos_token"));
-  if (rules.bos_id && view.boolean("add_bos_token", false)) rules.before = {*rules.bos_id};
+  if (rules.bos_id && view.boolean("add_bos_token", !current)) rules.before = {*rules.bos_id};
   if (rules.eos_id && view.boolean("add_eos_token", false)) rules.after = {*rules.eos_id};
+  if (!current) {
+    const bool legacy = view.boolean("legacy", true);
+    rules.prefix = legacy || options.reader == TokenizerReader::kFast4 ? PrefixScheme::kEverywhere
+                                                                       : PrefixScheme::kText;
+    return rules;
+  }
   rules.decode_strip = view.boolean("add_prefix_space", true);
   if (!rules.decode_strip) {
     rules.prefix = PrefixScheme::kNever;

@@ -8,15 +8,17 @@
 
 #include "text/added_tokens.h"
 #include "text/bpe.h"
+#include "text/tokenizer.h"
 
 namespace vlm {
 
 /// When `▁` goes in front of a stretch of ordinary text.
 enum class PrefixScheme {
   kNever,
-  kFirst,      ///< at the start of the whole text, unless a space is there already
-  kAlways,     ///< at the start and after every added token, unless a space is there already
-  kEverywhere  ///< the same, whatever is there
+  kFirst,       ///< at the start of the whole text, unless a space is there already
+  kAlways,      ///< at the start and after every added token, unless a space is there already
+  kEverywhere,  ///< the same, whatever is there
+  kText         ///< in front of the whole text, whatever it begins with
 };
 
 /// All that a tokenizer of the Llama kind is.
@@ -35,9 +37,11 @@ struct TokenizerRules {
 /// From tokenizer.model with tokenizer_config.json, or where that lists no tokens with
 /// added_tokens.json and special_tokens_map.json, as the reference's LlamaTokenizer reads them.
 /// Throw Failure, like the next.
-TokenizerRules rules_from_sentencepiece(const std::string& directory);
+TokenizerRules rules_from_sentencepiece(const std::string& directory,
+                                        const TokenizerOptions& options);
 
 /// From tokenizer.json, which decides everything but what BOS and EOS are called.
-TokenizerRules rules_from_tokenizer_json(const std::string& directory);
+TokenizerRules rules_from_tokenizer_json(const std::string& directory,
+                                         const TokenizerOptions& options);
 
 }  // namespace vlm

@@ -20,10 +20,10 @@ Examples:
   vlm-describe -m DIR photo.jpg               with a real LLaVA-1.5 model, see below
 
 Model:
-  -m, --model DIR           directory of a checkpoint (default: $VLM_MODEL, else the demo model)
-      --vision-tower DIR    vision tower of an original-layout checkpoint that holds none, and
-      --model-base DIR      base model of one that holds only a projector or LoRA: refused in this
-                            version, which reads the Hugging Face layout
+  -m, --model DIR           directory of a checkpoint, or a hub id in the local cache (default:
+                            $VLM_MODEL, else the demo model)
+      --vision-tower DIR    vision tower of an original-layout checkpoint that holds none
+      --model-base DIR      base model of one that holds only a projector or LoRA
       --device NAME         auto, cpu, cuda or cuda:N (default: auto, a GPU where there is one)
       --dtype NAME          auto, float32, bfloat16 or float16 (default: auto, the checkpoint's on a
                             GPU; bfloat16 on a CPU that has it, else float32)

@@ -71,11 +71,15 @@ class Engine:
             os.unlink(os.path.join(self.directory.name, f"{i}.rgb"))
         self.frames = 0
 
-    def close(self):
+    def restart(self):
+        """The next question goes to a new process, in today's environment."""
         if self.process is not None:
             self.process.stdin.close()
             self.process.wait()
             self.process = None
+
+    def close(self):
+        self.restart()
         self.directory.cleanup()
 
 

@@ -103,33 +103,37 @@ class Reference:
         arguments = dict(options)
         if "stop_strings" in arguments:
             arguments["tokenizer"] = self.tokenizer
-        if getattr(self.model.config.text_config, "sliding_window", None) == 1:
-            arguments["use_cache"] = False  # with a window of 1 its cache forgets nothing: -0 cuts nothing off
-        beams = arguments.get("num_beams", self.model.generation_config.num_beams or 1)
-        counted = tiles_of_wholes(inputs) if self.tiles else contextlib.nullcontext()
-        watched = watched_beams(self.model) if beams > 1 else contextlib.nullcontext()
-        with counted, whole_pictures(self.model), watched as gaps:
-            output = self.model.generate(**inputs, **arguments, output_scores=True, output_logits=True,
-                                         return_dict_in_generate=True)
-        ids = output.sequences[0, inputs["input_ids"].shape[1]:].tolist()
-        result = types.SimpleNamespace(ids=ids, gap=None, gaps=[], score=None)
-        if beams > 1:
-            result.gap = min(gaps, default=float("inf"))
-            result.score = output.sequences_scores[0].item()
-            rows = output.beam_indices[0].tolist()
-        else:
-            result.gaps = [relative_gap(scores[0]) for scores in output.scores]
-            rows = [0] * len(ids)
-        result.raw = [torch.log_softmax(output.logits[i][rows[i]].float(), -1) for i in range(len(ids))]
-        result.logprobs = [raw[token].item() for raw, token in zip(result.raw, ids)]
-        result.scores = output.scores
-        return result
+        with tiles_of_wholes(inputs) if self.tiles else contextlib.nullcontext(), whole_pictures(self.model):
+            return generated(self.model, inputs, inputs["input_ids"].shape[1], arguments)
 
     def forget_positions(self):
         """Dynamic rotary scaling keeps what the request before grew to; a request must not depend on another."""
         rotary = self.model.model.language_model.rotary_emb
         rotary.inv_freq = rotary.original_inv_freq.clone()
         rotary.max_seq_len_cached = rotary.original_max_seq_len
+
+
+def generated(model, inputs, prompt_tokens, arguments):
+    """What generate() makes of `inputs`, whose first ids are the prompt's."""
+    if getattr(model.config.get_text_config(), "sliding_window", None) == 1:
+        arguments["use_cache"] = False  # with a window of 1 its cache forgets nothing: -0 cuts nothing off
+    beams = arguments.get("num_beams", model.generation_config.num_beams or 1)
+    with watched_beams(model) if beams > 1 else contextlib.nullcontext() as gaps:
+        output = model.generate(**inputs, **arguments, output_scores=True, output_logits=True,
+                                return_dict_in_generate=True)
+    ids = output.sequences[0, prompt_tokens:].tolist()
+    result = types.SimpleNamespace(ids=ids, gap=None, gaps=[], score=None)
+    if beams > 1:
+        result.gap = min(gaps, default=float("inf"))
+        result.score = output.sequences_scores[0].item()
+        rows = output.beam_indices[0].tolist()
+    else:
+        result.gaps = [relative_gap(scores[0]) for scores in output.scores]
+        rows = [0] * len(ids)
+    result.raw = [torch.log_softmax(output.logits[i][rows[i]].float(), -1) for i in range(len(ids))]
+    result.logprobs = [raw[token].item() for raw, token in zip(result.raw, ids)]
+    result.scores = output.scores
+    return result
 
 
 def load_tokenizer(directory):

@@ -39,7 +39,7 @@ def dimensions(checkpoint):
         tiles = kind == "llava_next"
         text = config["text_config"].get("model_type", "llama")
     else:
-        tiles = config.get("image_aspect_ratio") == "anyres" or "mm_patch_merge_type" in config
+        tiles = config.get("image_aspect_ratio") == "anyres"
         text = "mistral" if "mistral" in kind else "llama"
     return ("Hugging Face" if "text_config" in config else "original", "1.6" if tiles else "1.5", text)
 

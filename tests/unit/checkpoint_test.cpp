@@ -233,7 +233,7 @@ TEST(checkpoint, a_spec_that_names_no_directory_is_refused) {
   EXPECT_EQ(Checkpoint::open(spec).error().kind, ErrorKind::kNotFound);
   spec.model = directory.path();
   spec.vision_tower = directory.path();
-  EXPECT_EQ(Checkpoint::open(spec).error().kind, ErrorKind::kUnsupported);
+  EXPECT_EQ(Checkpoint::open(spec).error().kind, ErrorKind::kInvalidArgument);
 }
 
 TEST(manifest, the_feature_layers_decide_which_blocks_are_used) {

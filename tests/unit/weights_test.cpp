@@ -89,6 +89,20 @@ TEST(weights, all_spellings_mean_one_tensor) {
   }
   EXPECT_EQ(canonical_name("model.multi_modal_projector.linear_1.bias"),
             "multi_modal_projector.linear_1.bias");
+  for (const auto& [spelling, name] : std::vector<std::pair<const char*, const char*>>{
+           {"model.embed_tokens.weight", "language_model.model.embed_tokens.weight"},
+           {"model.layers.3.mlp.up_proj.weight", "language_model.model.layers.3.mlp.up_proj.weight"},
+           {"model.norm.weight", "language_model.model.norm.weight"},
+           {"model.image_newline", "image_newline"},
+           {"model.mm_projector.weight", "multi_modal_projector.linear_1.weight"},
+           {"model.mm_projector.0.bias", "multi_modal_projector.linear_1.bias"},
+           {"model.mm_projector.4.weight", "multi_modal_projector.linear_3.weight"},
+           {"model.mm_projector.1.weight", "model.mm_projector.1.weight"},
+           {"model.mm_projector.0.proj.weight", "model.mm_projector.0.proj.weight"},
+           {"model.vision_tower.vision_tower.vision_model.post_layernorm.bias",
+            "vision_tower.vision_model.post_layernorm.bias"}}) {
+    EXPECT_EQ(canonical_name(spelling), name);
+  }
 }
 
 TEST(weights, two_spellings_in_one_checkpoint_are_refused) {
@@ -195,10 +209,9 @@ TEST(weights, shards_come_together_through_the_index) {
 TEST(weights, absent_files_are_named) {
   const TemporaryDirectory directory;
   EXPECT_HAS(complaint(directory), "model.safetensors");
+  EXPECT_HAS(complaint(directory), "pytorch_model.bin.index.json");
   directory.write("pytorch_model.bin", std::string("x"));
-  const auto weights = Weights::open(directory.path());
-  ASSERT_FALSE(weights);
-  EXPECT_EQ(weights.error().kind, ErrorKind::kUnsupported);
+  EXPECT_HAS(complaint(directory), "pytorch_model.bin: is no file of torch.save");
 }
 
 }  // namespace

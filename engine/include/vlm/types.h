@@ -23,10 +23,9 @@ enum class EarlyStopping { kFalse, kTrue, kNever };
 
 /// Which model, and how it is held. Two equal specs opened in one process share one engine.
 struct ModelSpec {
-  std::string model;         ///< checkpoint directory
-  std::string vision_tower;  ///< directory of the tower, for checkpoints that hold none; else empty
-  std::string
-      model_base;  ///< directory of the base model, for projector-only or LoRA ones; else empty
+  std::string model;         ///< checkpoint directory, or a hub id that lies in the local cache
+  std::string vision_tower;  ///< the same for the tower of checkpoints that hold none; else empty
+  std::string model_base;    ///< the same for the base of projector-only or LoRA ones; else empty
   std::string device = "auto";  ///< auto, cpu, cuda, cuda:N
   DType dtype = DType::kAuto;   ///< auto: the checkpoint's on a GPU; on a CPU bfloat16 where it has
                                 ///< it, else float32

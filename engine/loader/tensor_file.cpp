@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "loader/tensor_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <string_view>
+
+#include "base/failure.h"
+
+namespace vlm {
+
+MappedFile::MappedFile(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  struct stat info;
+  if (fd < 0 || ::fstat(fd, &info) != 0) {
+    const int error = errno;
+    if (fd >= 0) ::close(fd);
+    throw Failure(ErrorKind::kNotFound, path + ": cannot be read: " + std::strerror(error));
+  }
+  size_ = S_ISREG(info.st_mode) ? static_cast<size_t>(info.st_size) : 0;
+  if (size_ > 0) {
+    void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (address != MAP_FAILED) data_ = static_cast<const std::byte*>(address);
+  }
+  const int error = errno;
+  ::close(fd);
+  if (size_ > 0 && !data_) {
+    throw Failure(ErrorKind::kNotFound, path + ": cannot be mapped: " + std::strerror(error));
+  }
+}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+uint64_t element_bits(const std::string& dtype) {
+  static const std::map<std::string_view, uint64_t> kBits = {
+      {"F64", 64},    {"I64", 64},    {"U64", 64}, {"F32", 32},    {"I32", 32},
+      {"U32", 32},    {"F16", 16},    {"I16", 16}, {"U16", 16},    {"BF16", 16},
+      {"I8", 8},      {"U8", 8},      {"BOOL", 8}, {"C64", 64},    {"F8_E4M3", 8},
+      {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6}};
+  const auto found = kBits.find(dtype);
+  return found == kBits.end() ? 0 : found->second;
+}
+
+}  // namespace vlm
