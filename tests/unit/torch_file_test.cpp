@@ -26,8 +26,9 @@ std::string summary(const TensorFile& file) {
   std::string text;
   for (const TensorEntry& entry : file.entries) {
     text += entry.name + " " + entry.dtype;
-    for (const int64_t side : entry.shape) text += " " + std::to_string(side);
-    text += ":" + std::string(reinterpret_cast<const char*>(entry.data), entry.bytes) + "\n";
+    for (const int64_t side : entry.shape) text.append(" ").append(std::to_string(side));
+    text += ":";
+    text.append(reinterpret_cast<const char*>(entry.data), entry.bytes).append("\n");
   }
   return text;
 }

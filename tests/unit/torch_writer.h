@@ -21,11 +21,11 @@ struct PickledView {
 };
 
 inline std::string pickled(int64_t number) {
-  return "\x8a\x08" + little_endian(static_cast<uint64_t>(number), 8);
+  return std::string("\x8a\x08") + little_endian(static_cast<uint64_t>(number), 8);
 }
 
 inline std::string pickled(const std::string& text) {
-  return "X" + little_endian(text.size(), 4) + text;
+  return std::string("X") + little_endian(text.size(), 4) + text;
 }
 
 inline std::string pickled(const std::vector<int64_t>& numbers) {
