@@ -47,6 +47,7 @@ double read_scale(const JsonView& view) {
          "true, false and gaussian are supported");
   const int64_t rank = view.integer("r", 0, 0, 1 << 16);
   if (rank == 0) view.refuse("r", "the adapter's rank is expected");
+  if (!view.has("lora_alpha")) view.refuse("lora_alpha", "a number is expected");
   return view.number("lora_alpha", 0, -1e6, 1e6) / static_cast<double>(rank);
 }
 

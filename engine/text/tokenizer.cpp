@@ -40,12 +40,14 @@ std::optional<char> piece_byte(std::string_view piece) {
   return static_cast<char>(value);
 }
 
-/// A run of byte pieces as text: all of it, or a U+FFFD for each of its bytes.
-void flush_bytes(std::string& bytes, std::string& text) {
-  if (utf8_valid(bytes)) {
-    text += bytes;
-  } else {
-    for (size_t i = 0; i < bytes.size(); ++i) text += kReplacement;
+/// A run of byte pieces as text: all of it, or a U+FFFD for each of its bytes; with `apart` for
+/// each byte that belongs to no character.
+void flush_bytes(std::string& bytes, bool apart, std::string& text) {
+  const bool whole = utf8_valid(bytes);
+  for (std::string_view rest = bytes; !rest.empty();) {
+    const size_t length = whole ? rest.size() : apart ? utf8_length(rest) : 0;
+    text += length > 0 ? rest.substr(0, length) : kReplacement;
+    rest.remove_prefix(std::max<size_t>(length, 1));
   }
   bytes.clear();
 }
@@ -98,10 +100,10 @@ class LlamaTokenizer : public Tokenizer {
         bytes += *byte;
         continue;
       }
-      flush_bytes(bytes, text);
+      flush_bytes(bytes, rules_.bytes_apart, text);
       text += replaced(piece, kSpaceMark, " ");
     }
-    flush_bytes(bytes, text);
+    flush_bytes(bytes, rules_.bytes_apart, text);
     if (rules_.decode_strip && text.starts_with(' ')) text.erase(0, 1);
     return text;
   }
@@ -138,6 +140,7 @@ class LlamaTokenizer : public Tokenizer {
   int64_t eos_id() const override { return rules_.eos_id.value_or(-1); }
   int64_t vocab_size() const override { return size_; }
   bool strips_first_space() const override { return rules_.decode_strip; }
+  bool reads_bytes_apart() const override { return rules_.bytes_apart; }
 
  private:
   /// The piece or added token as it stands in the vocabulary; empty for unknown ids.
@@ -233,7 +236,7 @@ std::string StreamDecoder::push(int64_t id) {
   }
   if (piece.empty()) return {};
   std::string fresh;
-  flush_bytes(pending_, fresh);
+  flush_bytes(pending_, tokenizer_.reads_bytes_apart(), fresh);
   fresh += piece;
   if (at_start_) {
     at_start_ = false;

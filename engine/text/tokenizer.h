@@ -13,8 +13,8 @@
 
 namespace vlm {
 
-/// Whose reading of tokenizer.model holds; they differ in the `▁` in front of a text and in what an
-/// absent key means.
+/// Whose reading of tokenizer.model holds; they differ in the `▁` in front of a text, in bytes that
+/// are no characters and in what an absent key means.
 enum class TokenizerReader {
   kCurrent,  ///< transformers 5, the Hugging Face layout's reference
   kSlow4,    ///< the slow class of transformers 4.37, which the original project pins: `legacy` and
@@ -61,11 +61,13 @@ class Tokenizer {
   virtual int64_t vocab_size() const = 0;  ///< added tokens included
   /// Whether decode drops one space in front of the whole text.
   virtual bool strips_first_space() const { return true; }
+  /// Whether decode keeps the characters in a run of byte pieces that holds other bytes, too.
+  virtual bool reads_bytes_apart() const { return false; }
 };
 
 /// Turns a growing list of ids into text that only ever grows, by whole UTF-8 characters, and stays
 /// a prefix of what Tokenizer::decode makes of all ids. A run of byte pieces is held back until it
-/// ends: one byte that fits no character turns the whole run into U+FFFD. Thread-bound.
+/// ends: one byte that fits no character may turn the whole run into U+FFFD. Thread-bound.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer);

@@ -80,6 +80,7 @@ TokenizerRules rules_from_sentencepiece(const std::string& directory,
   if (rules.eos_id && view.boolean("add_eos_token", false)) rules.after = {*rules.eos_id};
   if (!current) {
     const bool legacy = view.boolean("legacy", true);
+    rules.bytes_apart = options.reader == TokenizerReader::kSlow4;
     rules.prefix = legacy || options.reader == TokenizerReader::kFast4 ? PrefixScheme::kEverywhere
                                                                        : PrefixScheme::kText;
     return rules;

@@ -27,6 +27,7 @@ struct TokenizerRules {
   std::vector<AddedToken> added;
   PrefixScheme prefix = PrefixScheme::kFirst;
   bool decode_bytes = true;     ///< `<0xNN>` pieces become bytes
+  bool bytes_apart = false;     ///< each byte that is no character is U+FFFD, not its whole run
   bool decode_strip = true;     ///< one space in front of a decoded text is dropped
   std::vector<int64_t> before;  ///< ids in front of every text: BOS, where the tokenizer adds it
   std::vector<int64_t> after;

@@ -253,7 +253,8 @@ def make_config(spec):
 def write_tokenizer(out, spec):
     (out / "tokenizer.model").write_bytes(make_checkpoint.train_tokenizer(spec.base))
     config = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
-              "pad_token": None, "model_max_length": 2048, "padding_side": "right", "clean_up_tokenization_spaces": False}
+              "pad_token": None, "model_max_length": 2048, "padding_side": "right",
+              "clean_up_tokenization_spaces": False}
     if spec.seed % 2:
         config.update(add_bos_token=True, add_eos_token=False)
     if spec.base.legacy_tokenizer is not None:
@@ -334,7 +335,8 @@ def write_original(root, spec):
                 stored[name] = torch.zeros_like(stored[name])
             torch.save(trained, model / "mm_projector.bin")
         write_json(text_directory / "config.json", {"model_type": base.text_model})
-    save_sharded({original_name(name, spec): tensor for name, tensor in stored.items()}, text_directory, spec.files, rng)
+    named = {original_name(name, spec): tensor for name, tensor in stored.items()}
+    save_sharded(named, text_directory, spec.files, rng)
     write_json(model / "config.json", config)
     write_tokenizer(text_directory, spec)
     eos = base.eos if len(base.eos) > 1 else base.eos[0]

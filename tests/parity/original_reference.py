@@ -6,6 +6,7 @@ tokenised piece by piece with the slow tokenizer class of transformers 4.37, how
 of which alone `generate` knows.
 """
 
+import itertools
 import json
 import math
 import pathlib
@@ -36,6 +37,7 @@ class SlowLlamaTokenizer:
 
     def __init__(self, directory, added, fast=False):
         settings = json.loads((directory / "tokenizer_config.json").read_text())
+        self.fast = fast
         self.legacy = fast or settings.get("legacy", True)
         proto = sentencepiece_model_pb2.ModelProto.FromString((directory / "tokenizer.model").read_bytes())
         proto.normalizer_spec.add_dummy_prefix = self.legacy
@@ -44,8 +46,6 @@ class SlowLlamaTokenizer:
         self.added = {"<unk>": 0, "<s>": 1, "</s>": 2, **{token: size + i for i, token in enumerate(added)}}
         longest_first = sorted(self.added, key=len, reverse=True)
         self.cut = re.compile("(" + "|".join(re.escape(token) for token in longest_first) + ")")
-
-    judges_bytes = True  # broken UTF-8 one byte at a time, where the engine does as fast tokenizers do
 
     def encode(self, text):
         """Ids with BOS."""
@@ -60,12 +60,26 @@ class SlowLlamaTokenizer:
         return ids
 
     def decode(self, ids, skip_special_tokens=False):
-        """Where the bytes are whole characters; the slow class judges others one by one."""
-        ids = [i for i in ids if not (skip_special_tokens and i < 3)]
-        pieces = [self.model.id_to_piece(i) if i < self.model.get_piece_size() else "\ufffd" for i in ids]
-        data = b"".join(bytes([int(piece[3:5], 16)]) if re.fullmatch("<0x[0-9A-F]{2}>", piece) else
-                        piece.replace(MARK, " ").encode() for piece in pieces)
-        return data.decode("utf-8", errors="replace").removeprefix(" ")
+        """Text of ids that are all the model's own, or of the special ones."""
+        pieces = [self.model.id_to_piece(i) for i in ids if i < self.model.get_piece_size()
+                  and not (skip_special_tokens and i < len(ROLES))]
+        if not self.fast:
+            return self.model.decode(pieces)
+        text = ""
+        for is_byte, run in itertools.groupby(pieces, lambda piece: re.fullmatch("<0x[0-9A-F]{2}>", piece) is not None):
+            if not is_byte:
+                text += "".join(run).replace(MARK, " ")
+                continue
+            data = bytes(int(piece[3:5], 16) for piece in run)
+            try:
+                text += data.decode()
+            except UnicodeDecodeError:
+                text += "\ufffd" * len(data)
+        return text.removeprefix(" ")
+
+    def shows(self, ids):
+        """Whether the engine shows all of `ids`: it leaves out <im_start> and its like, which the slow class shows."""
+        return all(i < self.model.get_piece_size() for i in ids)
 
 
 # ---- Pictures

@@ -354,6 +354,7 @@ TEST(original, adapters_lie_on_the_matrices_of_the_base) {
                                                  {"bias", "all"},
                                                  {"fan_in_fan_out", true},
                                                  {"r", 0},
+                                                 {"lora_alpha", nullptr},
                                                  {"rank_pattern", {{"q", 4}}},
                                                  {"modules_to_save", {"x"}},
                                                  {"init_lora_weights", "pissa"}}) {

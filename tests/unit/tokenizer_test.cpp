@@ -293,5 +293,54 @@ TEST(tokenizer_json, what_is_not_of_the_kind_is_refused) {
   EXPECT_TRUE(refused("/added_tokens/2/single_word", true));
 }
 
+/// As the original layout's reference reads tokenizer.model, with two tokens of its own.
+std::unique_ptr<const Tokenizer> load_as(TokenizerReader reader, const Json& settings) {
+  SmallCheckpoint checkpoint;
+  checkpoint.tokenizer = settings;
+  const TemporaryDirectory directory;
+  checkpoint.write(directory);
+  auto tokenizer = Tokenizer::load(directory.path(), {reader, {"<im_start>", "<im_end>"}});
+  EXPECT_TRUE(tokenizer) << (tokenizer ? "" : tokenizer.error().message);
+  return tokenizer ? std::move(*tokenizer) : nullptr;
+}
+
+TEST(tokenizer, the_slow_class_adds_bos_and_is_legacy_unless_told_otherwise) {
+  const auto tokenizer = load_as(TokenizerReader::kSlow4, Json::object());
+  EXPECT_EQ(tokens(*tokenizer, " ab</s>ab"), (Names{"<s>", "▁", "▁ab", "</s>", "▁ab"}));
+  EXPECT_EQ(tokens(*tokenizer, "<im_end>ab"), (Names{"<s>", "<im_end>", "▁ab"}));
+  EXPECT_EQ(tokens(*tokenizer, ""), Names{"<s>"});
+}
+
+TEST(tokenizer, the_slow_class_without_legacy_marks_the_text_alone) {
+  const auto tokenizer = load_as(TokenizerReader::kSlow4, {{"legacy", false}});
+  EXPECT_EQ(tokens(*tokenizer, " ab</s>ab"), (Names{"<s>", "▁", "▁ab", "</s>", "ab"}));
+  // The mark stays alone in front of tokens without a role.
+  EXPECT_EQ(tokens(*tokenizer, "<im_end>ab"), (Names{"<s>", "▁", "<im_end>", "ab"}));
+  EXPECT_EQ(tokens(*tokenizer, "</s>ab"), (Names{"<s>", "</s>", "ab"}));
+  EXPECT_EQ(tokens(*tokenizer, ""), Names{"<s>"});
+}
+
+TEST(tokenizer, what_the_slow_class_is_converted_to_is_always_legacy) {
+  const auto tokenizer = load_as(TokenizerReader::kFast4, {{"legacy", false}});
+  EXPECT_EQ(tokens(*tokenizer, " ab</s>ab"), (Names{"<s>", "▁", "▁ab", "</s>", "▁ab"}));
+}
+
+TEST(tokenizer, the_slow_class_keeps_characters_among_broken_bytes) {
+  // 0xC3 0xA9 is é, 0xE4 0xB8 begins a character.
+  const auto byte = [](int64_t value) { return 3 + value; };
+  const Ids ids = {byte(0xE4), byte(0xB8), byte(0xC3), byte(0xA9), byte(0xFF)};
+  const std::string lost = std::string(kReplacement);
+  for (const auto& [reader, expected] : std::vector<std::pair<TokenizerReader, std::string>>{
+           {TokenizerReader::kSlow4, lost + lost + "é" + lost},
+           {TokenizerReader::kFast4, lost + lost + lost + lost + lost}}) {
+    const auto tokenizer = load_as(reader, Json::object());
+    EXPECT_EQ(tokenizer->decode(ids), expected);
+    StreamDecoder stream(*tokenizer);
+    for (const int64_t id : ids) stream.push(id);
+    stream.push(tokenizer->id_of("a").value());
+    EXPECT_EQ(stream.text(), expected + "a");
+  }
+}
+
 }  // namespace
 }  // namespace vlm
