@@ -8,15 +8,17 @@ void install_model(GObjectClass* klass) {
   /**
    * GstVlmDescribe:model:
    *
-   * Checkpoint directory. Not set: $VLM_MODEL, else the demo model that is installed with the
-   * plugin, which knows drawn scenes of coloured shapes only.
+   * Checkpoint directory, or the id of one in the local cache of the Hugging Face hub. Not set:
+   * $VLM_MODEL, else the demo model that is installed with the plugin, which knows drawn scenes of
+   * coloured shapes only.
    *
    * Since: 0.1
    */
   g_object_class_install_property(
       klass, PROP_MODEL,
       g_param_spec_string("model", "Model",
-                          "Checkpoint directory (not set: $VLM_MODEL, else the demo model)",
+                          "Checkpoint directory, or a hub id in the local cache (not set: "
+                          "$VLM_MODEL, else the demo model)",
                           nullptr, kReady));
   /**
    * GstVlmDescribe:vision-tower:
@@ -120,18 +122,20 @@ void install_question(GObjectClass* klass) {
   /**
    * GstVlmDescribe:prompt-format:
    *
-   * Conversation template: auto, hf, raw, vicuna_v1, llava_v0, llava_v1, llava_llama_2,
-   * mistral_instruct, mistral_direct, chatml_direct, mpt, plain. With raw the prompt is the whole
-   * text, `<image>` included.
+   * Conversation template: auto, hf, raw, vicuna_v1 (v1), llava_v1, v1_mmtag, llava_v0, v0
+   * (default), v0_mmtag, llava_llama_2, llama_2, llava_llama_3, mistral_instruct, chatml_direct
+   * (mistral_direct), mpt, plain (v0_plain). With raw the prompt is the whole text, `<image>`
+   * included.
    *
    * Since: 0.1
    */
   g_object_class_install_property(
       klass, PROP_PROMPT_FORMAT,
       g_param_spec_string("prompt-format", "Prompt format",
-                          "Conversation template: auto (the checkpoint's own), hf, raw, vicuna_v1, "
-                          "llava_v0, llava_v1, llava_llama_2, mistral_instruct, mistral_direct, "
-                          "chatml_direct, mpt or plain",
+                          "Conversation template: auto (the checkpoint's own), hf, raw, vicuna_v1 "
+                          "(v1), llava_v1, v1_mmtag, llava_v0, v0 (default), v0_mmtag, "
+                          "llava_llama_2, llama_2, llava_llama_3, mistral_instruct, chatml_direct "
+                          "(mistral_direct), mpt or plain (v0_plain)",
                           DEFAULT_PROMPT_FORMAT, kPlaying));
   /**
    * GstVlmDescribe:system-prompt:

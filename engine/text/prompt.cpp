@@ -60,16 +60,6 @@ Result<size_t> unmarked_pictures(const std::vector<Turn>& turns, size_t pictures
                  " pictures: write one for each picture, or none at all");
 }
 
-/// Pictures without a marker of their own go in front of the first user text.
-std::vector<Turn> with_markers(std::vector<Turn> turns, size_t pictures) {
-  std::string prefix;
-  for (size_t i = 0; i < pictures; ++i) prefix += std::string(kImage) + "\n";
-  const auto first = std::find_if(turns.begin(), turns.end(),
-                                  [](const Turn& turn) { return turn.role == Turn::Role::kUser; });
-  first->text.insert(0, prefix);
-  return turns;
-}
-
 /// The text that the checkpoint's own template makes; it may not drop a picture or add one.
 Result<std::string> own_text(const ChatTemplate& chat_template, const Prompt& prompt,
                              size_t pictures, size_t unmarked) {
@@ -165,7 +155,7 @@ Result<std::string> format_prompt(const Prompt& prompt, size_t pictures,
   const Result<size_t> unmarked = unmarked_pictures(prompt.turns, pictures);
   if (!unmarked) return unmarked.error();
   if (own && chat_template) return own_text(*chat_template, prompt, pictures, *unmarked);
-  std::vector<Turn> turns = with_markers(prompt.turns, *unmarked);
+  std::vector<Turn> turns = with_pictures(*conversation, prompt.turns, *unmarked);
   if (original != nullptr && original->start_end) surround_markers(turns);
   return render(*conversation, turns, prompt.system);
 }

@@ -39,10 +39,11 @@ the files of a LLaVA-1.5 checkpoint, such as llava-hf/llava-1.5-7b-hf, in a dire
 Prompt:
   -p, --prompt TEXT         what is asked about the picture (default: "Describe the scene.")
       --prompt-file FILE    the same from a file
-      --prompt-format NAME  auto, hf, raw, vicuna_v1, llava_v0, llava_v1, llava_llama_2,
-                            mistral_instruct, mistral_direct, chatml_direct, mpt or plain; raw: the
-                            text is the whole prompt, <image> included (default: auto, as the
-                            checkpoint asks)
+      --prompt-format NAME  auto, hf, raw, vicuna_v1 (v1), llava_v1, v1_mmtag, llava_v0, v0
+                            (default), v0_mmtag, llava_llama_2, llama_2, llava_llama_3,
+                            mistral_instruct, chatml_direct (mistral_direct), mpt or plain
+                            (v0_plain); raw: the text is the whole prompt, <image> included
+                            (default: auto, as the checkpoint asks)
       --system TEXT         replaces the system text of the prompt format
       --image-aspect-ratio NAME
                             auto, crop, pad or anyres (default: auto, what the checkpoint says)

@@ -15,8 +15,8 @@ OPTIONS = """--model --vision-tower --model-base --prompt --prompt-file --prompt
 --repetition-guard --top-logprobs
 --num-beams --length-penalty --early-stopping --stop --seed --device --dtype --quantization --interval --frames --start
 --end --format --output --trace --quiet --verbose --version --help -m, -p, -f, -o,""".split()
-FORMATS = """auto hf raw vicuna_v1 llava_v0 llava_v1 llava_llama_2 mistral_instruct mistral_direct chatml_direct mpt
-plain""".split()
+FORMATS = """auto hf raw vicuna_v1 v1 llava_v1 v1_mmtag llava_v0 v0 default v0_mmtag llava_llama_2 llama_2 llava_llama_3
+mistral_instruct mistral_direct chatml_direct mpt plain v0_plain""".split()
 DEMO_MODEL = ROOT / "examples" / "demo-model" / "model"
 
 

@@ -4,6 +4,7 @@ begins and ends with, not by how the turns are joined."""
 
 import os
 import random
+import re
 
 import pytest
 
@@ -20,6 +21,27 @@ LLAMA = ("You are a helpful, respectful and honest assistant. Always answer as h
          "Please ensure that your responses are socially unbiased and positive in nature.\n\nIf a question does not make "
          "any sense, or is not factually coherent, explain why instead of answering something not correct. If you don't "
          "know the answer to a question, please don't share false information.")
+TAGGED = ("A chat between a curious user and an artificial intelligence assistant. The assistant is able to understand the "
+          "visual content that the user provides, and assist the user with a variety of tasks using natural language.The "
+          "visual content will be provided with the following format: <Image>visual content</Image>.")
+EXCHANGE = ("What are the key differences between renewable and non-renewable energy sources?", """\
+Renewable energy sources are those that can be replenished naturally in a relatively short amount of time, such as \
+solar, wind, hydro, geothermal, and biomass. Non-renewable energy sources, on the other hand, are finite and will \
+eventually be depleted, such as coal, oil, and natural gas. Here are some key differences between renewable and \
+non-renewable energy sources:
+1. Availability: Renewable energy sources are virtually inexhaustible, while non-renewable energy sources are finite \
+and will eventually run out.
+2. Environmental impact: Renewable energy sources have a much lower environmental impact than non-renewable sources, \
+which can lead to air and water pollution, greenhouse gas emissions, and other negative effects.
+3. Cost: Renewable energy sources can be more expensive to initially set up, but they typically have lower operational \
+costs than non-renewable sources.
+4. Reliability: Renewable energy sources are often more reliable and can be used in more remote locations than \
+non-renewable sources.
+5. Flexibility: Renewable energy sources are often more flexible and can be adapted to different situations and needs, \
+while non-renewable sources are more rigid and inflexible.
+6. Sustainability: Renewable energy sources are more sustainable over the long term, while non-renewable sources are \
+not, and their depletion can lead to economic and social instability.
+""")
 MPT = "A conversation between a user and an LLM-based AI assistant. The assistant gives helpful and honest answers."
 DIRECT = "Answer the questions."
 
@@ -28,11 +50,20 @@ NAMED = ("{} ", "USER: {} ", "ASSISTANT: {}</s>", "ASSISTANT:")
 SHARPS = ("{}###", "Human: {}###", "Assistant: {}###", "Assistant:")
 CHATML = ("{}<|im_end|>", "<|im_start|>user\n{}<|im_end|>", "<|im_start|>assistant\n{}<|im_end|>",
           "<|im_start|>assistant\n")
+LLAMA_3 = ("<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n{}<|eot_id|>",
+           "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>",
+           "<|start_header_id|>assistant<|end_header_id|>\n\n{}<|eot_id|>",
+           "<|start_header_id|>assistant<|end_header_id|>\n\n")
 FORMS = {
     "vicuna_v1": (CHAT.format("user"), *NAMED),
     "v1": (CHAT.format("user"), *NAMED),
     "llava_v1": (CHAT.format("human"), *NAMED),
     "llava_v0": (CHAT.format("human"), *SHARPS),
+    "v0": (CHAT.format("human"), *SHARPS),
+    "default": (CHAT.format("human"), *SHARPS),
+    "v0_mmtag": (TAGGED, *SHARPS),
+    "v1_mmtag": (TAGGED, *NAMED),
+    "llava_llama_3": (VISION, *LLAMA_3),
     "chatml_direct": ("<|im_start|>system\n" + DIRECT, *CHATML),
     "mistral_direct": ("<|im_start|>system\n" + DIRECT, *CHATML),
     "mpt": ("<|im_start|>system\n" + MPT, *CHATML),
@@ -42,14 +73,21 @@ FORMS = {
     "llama_2": (LLAMA, None, "<s>[INST] {} [/INST]", " {} </s>", ""),
     "mistral_instruct": ("", None, "[INST] {} [/INST]", " {} </s>", ""),
 }
-TEXTS = ["What is this?", "one\ntwo", " spaces ", "naïve 日本", "</s>", "<s>", "ASSISTANT:", "[INST]", "###", "{}", "s", "a"]
+TEXTS = ["What is this?", "one\ntwo", " spaces ", "\u3000wide\n", "naïve 日本", "</s>", "<s>", "ASSISTANT:", "[INST]", "###", "{}", "s", "a"]
 
 
 def expected(name, turns, pictures, system):
     own, around_system, around_user, around_assistant, ending = FORMS[name]
     system = own if system is None else system
     texts = [text for _, text in turns]
-    texts[0] = "<image>\n" * pictures + texts[0]
+    if name.endswith("mmtag"):
+        texts = ["<Image><image></Image>" * pictures, "Received.", texts[0].strip(), *texts[1:]] if pictures else texts
+    else:
+        texts[0] = "<image>\n" * pictures + texts[0]
+    if name in ("v0", "default"):
+        texts = [*EXCHANGE, *texts]
+    if name == "llava_llama_3":
+        texts = [text.strip() for text in texts]
     result = ""
     if around_system is not None:
         result = around_system.replace("{}", system)
@@ -73,4 +111,12 @@ def test_form(name):
         system = rng.choice([None, None, "Be brief.", "", "s<"])
         text = tool.must("format", format=name, system=system, turns=turns, pictures=pictures, template=None)["text"]
         assert text == expected(name, turns, pictures, system)
+    tool.close()
+
+
+def test_every_form_is_here():
+    tool = Tool()
+    error = tool.ask("format", format="none", system=None, turns=[("user", "x")], pictures=0, template=None)["error"]
+    listed = re.search("use one of (.*)", error if isinstance(error, str) else error["message"])[1].split(", ")
+    assert sorted(listed) == sorted([*FORMS, "auto", "hf", "raw"])
     tool.close()

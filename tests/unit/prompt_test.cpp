@@ -63,6 +63,42 @@ TEST(prompt, llava_v0) {
                 std::string("###Human: <image>\none###Assistant: two###Human: three###Assistant:"));
 }
 
+TEST(prompt, v0_shows_an_exchange_first) {
+  const std::string shown = formatted("v0", kDialogue);
+  EXPECT_TRUE(shown.starts_with(kHumanSystem + std::string("###Human: What are the key diff")));
+  EXPECT_TRUE(shown.ends_with(
+      "economic and social instability.\n###Human: <image>\none###Assistant: two###Human: "
+      "three###Assistant:"));
+  EXPECT_EQ(formatted("default", kDialogue), shown);
+}
+
+TEST(prompt, tagged_pictures_have_a_turn_of_their_own) {
+  const std::string v1 = formatted("v1_mmtag", {user(" one\n")}, 2, "S.");
+  EXPECT_EQ(v1,
+            "S. USER: <Image><image></Image><Image><image></Image> ASSISTANT: Received.</s>"
+            "USER: one ASSISTANT:");
+  EXPECT_EQ(formatted("v1_mmtag", {user(" one\n")}, 0, "S."), "S. USER:  one\n ASSISTANT:");
+  EXPECT_EQ(formatted("v0_mmtag", {user("<image> one")}, 1, "S."),
+            "S.###Human: <image> one###Assistant:");
+  EXPECT_TRUE(formatted("v0_mmtag", kDialogue)
+                  .ends_with("format: <Image>visual content</Image>.###Human: "
+                             "<Image><image></Image>###Assistant: Received.###Human: one###"
+                             "Assistant: two###Human: three###Assistant:"));
+  const OriginalPrompts original{"", true, 0};
+  EXPECT_EQ(*format_prompt({"v1_mmtag", "S.", {user("one")}}, 1, std::nullopt, &original),
+            "S. USER: <Image><im_start><image><im_end></Image> ASSISTANT: Received.</s>USER: one "
+            "ASSISTANT:");
+}
+
+TEST(prompt, llama_3) {
+  EXPECT_EQ(formatted("llava_llama_3", {user("one"), assistant(" two\n"), user("three")}, 1, "S."),
+            "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nS.<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\n<image>\none<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\ntwo<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\nthree<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n");
+}
+
 TEST(prompt, llama_2_and_mistral) {
   EXPECT_EQ(formatted("llava_llama_2", kDialogue),
             "[INST] <<SYS>>\n" + std::string(kLlamaSystem) +
