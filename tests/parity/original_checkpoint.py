@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 import make_checkpoint
 import specs
 from make_checkpoint import write_json
+from original_directory import Settings
 
 ADDED_TOKENS = {"patch_token": ["<im_patch>"], "start_end": ["<im_start>", "<im_end>"]}
 
@@ -59,16 +60,21 @@ class OriginalSpec:
         """Linear layers of the projector."""
         return {"linear": 1, "identity": 0}[self.projector] if "x" not in self.projector else int(self.projector[3])
 
+    def settings(self):
+        """What the reference needs to know, without a look at the files."""
+        base = self.base
+        text = {**make_checkpoint.text_config(base), "num_key_value_heads": base.text.kv_heads}
+        text.pop("model_type", None)
+        return Settings(
+            text_model=base.text_model, text=text, vision=make_checkpoint.vision_config(base),
+            preprocessor={key: value for key, value in base.preprocessor.items() if key != "image_processor_type"},
+            feature_layer=base.feature_layer, keeps_cls=base.select == "full", depth=self.depth, aspect=self.aspect,
+            merge=self.merge, grids=self.grids, added_tokens=self.added_tokens, max_length=self.max_length)
+
     @property
     def added_tokens(self):
         return (["<im_patch>"] if self.patch_token is not False else []) + (
             ["<im_start>", "<im_end>"] if self.start_end else [])
-
-    @property
-    def vocabulary(self):
-        """Ids that the original leaves the model."""
-        rows = self.base.pieces + len(self.added_tokens)
-        return rows if self.patch_row or self.start_end else self.base.pieces
 
 
 def random_original(seed, generation="1.5", text_model="llama"):

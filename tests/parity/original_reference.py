@@ -14,14 +14,15 @@ import re
 import warnings
 
 import sentencepiece
+import tokenizers
 import torch
 from PIL import Image
 from sentencepiece import sentencepiece_model_pb2
-from transformers import (CLIPVisionConfig, CLIPVisionModel, GenerationConfig, LlamaConfig, LlamaForCausalLM,
-                          MistralConfig, MistralForCausalLM)
+from transformers import CLIPVisionConfig, CLIPVisionModel, GenerationConfig, LlamaForCausalLM, MistralForCausalLM
+from transformers.initialization import no_init_weights
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-import make_checkpoint
+from original_directory import TEXT_CONFIGS
 from reference import generated
 
 # That penalties count generated ids alone, of which generate() warns, is what the original has.
@@ -30,34 +31,92 @@ warnings.filterwarnings("ignore", message="Passing `.*` with `inputs_embeds`")
 IMAGE = -200
 MARK = "▁"
 ROLES = ("<unk>", "<s>", "</s>")
+TEXT_MODELS = {"llama": LlamaForCausalLM, "mistral": MistralForCausalLM}
+
+
+def load_tokenizer(directory, added, fast):
+    """The class that the original takes: the slow one, or for Mistral the fast one."""
+    whole = (directory / "tokenizer.json").is_file()
+    if whole and (fast or not (directory / "tokenizer.model").is_file()):
+        return JsonTokenizer(directory, added)
+    return SlowLlamaTokenizer(directory, added, fast)
+
+
+class JsonTokenizer:
+    """A tokenizer.json with `added` special tokens behind its own."""
+
+    def __init__(self, directory, added):
+        self.model = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self.model.add_special_tokens(added)
+        self.bos = self.model.token_to_id("<s>")
+
+    def encode(self, text):
+        return self.model.encode(text).ids
+
+    def piece_id(self, piece):
+        return self.model.token_to_id(piece)
+
+    def __len__(self):
+        return self.model.get_vocab_size()
 
 
 class SlowLlamaTokenizer:
     """transformers 4.37's LlamaTokenizer, or with `fast` what it is converted to."""
 
     def __init__(self, directory, added, fast=False):
-        settings = json.loads((directory / "tokenizer_config.json").read_text())
+        path = directory / "tokenizer_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         self.fast = fast
         self.legacy = fast or settings.get("legacy", True)
         proto = sentencepiece_model_pb2.ModelProto.FromString((directory / "tokenizer.model").read_bytes())
         proto.normalizer_spec.add_dummy_prefix = self.legacy
         self.model = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
-        size = self.model.get_piece_size()
-        self.added = {"<unk>": 0, "<s>": 1, "</s>": 2, **{token: size + i for i, token in enumerate(added)}}
+        self.named = [token_text(settings.get(role, default)) for role, default in
+                      zip(("unk_token", "bos_token", "eos_token"), ROLES)]
+        self.bos = self.model.piece_to_id(self.named[1])
+        self.begins = settings.get("add_bos_token", True)
+        self.added = {token: self.model.piece_to_id(token) for token in self.named}
+        self.strips = {}  # token → whether it takes white space on its left, on its right
+        self.read_added(directory, settings)
+        for token in added:
+            self.added.setdefault(token, len(self))
         longest_first = sorted(self.added, key=len, reverse=True)
         self.cut = re.compile("(" + "|".join(re.escape(token) for token in longest_first) + ")")
 
+    def read_added(self, directory, settings):
+        """What the files add, and which of that has a role."""
+        self.named += [token_text(token) for token in settings.get("additional_special_tokens") or []]
+        table = settings.get("added_tokens_decoder")
+        path = directory / "added_tokens.json"
+        if table is None and path.is_file():
+            table = {i: {"content": text} for text, i in json.loads(path.read_text(encoding="utf-8")).items()}
+        for i, token in sorted((table or {}).items(), key=lambda entry: int(entry[0])):
+            self.added[token["content"]] = int(i)
+            self.strips[token["content"]] = token.get("lstrip", False), token.get("rstrip", False)
+
+    def __len__(self):
+        return max(self.model.get_piece_size(), *(i + 1 for i in self.added.values()))
+
     def encode(self, text):
-        """Ids with BOS."""
+        """Ids, with BOS unless the files say otherwise."""
         if not self.legacy and text:
             text = MARK + text.replace(MARK, " ")
         parts = [part for part in self.cut.split(text) if part]
-        if not self.legacy and len(parts) > 1 and parts[0] == MARK and parts[1] in ROLES:
+        for i, part in enumerate(parts):
+            left, right = self.strips.get(part, (False, False))
+            if left and i > 0 and parts[i - 1] not in self.added:
+                parts[i - 1] = parts[i - 1].rstrip()
+            if right and i + 1 < len(parts) and parts[i + 1] not in self.added:
+                parts[i + 1] = parts[i + 1].lstrip()
+        if not self.legacy and len(parts) > 1 and parts[0] == MARK and parts[1] in self.named:
             del parts[0]
-        ids = [1]
+        ids = [self.bos] if self.begins else []
         for part in parts:
             ids += [self.added[part]] if part in self.added else self.model.encode(part)
         return ids
+
+    def piece_id(self, piece):
+        return self.model.piece_to_id(piece)
 
     def decode(self, ids, skip_special_tokens=False):
         """Text of ids that are all the model's own, or of the special ones."""
@@ -135,35 +194,35 @@ def without_padding(features, size):
 
 
 class OriginalReference:
-    """A checkpoint from its spec and the weights that it ends up with, in float32 on the CPU."""
+    """A checkpoint from its Settings and the weights that it ends up with, on the CPU."""
 
-    def __init__(self, spec, weights, text_directory):
-        self.spec, base = spec, spec.base
-        self.weights = {name: tensor.float() for name, tensor in weights.items()}
+    def __init__(self, settings, weights, text_directory, dtype=torch.float32):
+        self.settings, self.dtype = settings, dtype
+        self.weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
         text_directory = pathlib.Path(text_directory)
-        self.tokenizer = SlowLlamaTokenizer(text_directory, spec.added_tokens, fast=base.text_model == "mistral")
-        self.processor = CLIPImageProcessorPil(**{key: value for key, value in base.preprocessor.items()
-                                                  if key != "image_processor_type"})
-        self.tower = load(CLIPVisionModel(CLIPVisionConfig(**make_checkpoint.vision_config(base))),
-                          self.part("vision_tower.vision_model."))
-        self.model = self.make_text_model(make_checkpoint.text_config(base))
-        settings = json.loads((text_directory / "generation_config.json").read_text())
-        self.model.generation_config = GenerationConfig(**settings)
+        self.tokenizer = load_tokenizer(text_directory, settings.added_tokens, fast=settings.text_model == "mistral")
+        self.processor = CLIPImageProcessorPil(**settings.preprocessor)
+        with no_init_weights():
+            self.tower = CLIPVisionModel(CLIPVisionConfig(**settings.vision))
+        load(self.tower, self.part("vision_tower.vision_model."))
+        self.model = self.make_text_model()
+        if (text_directory / "generation_config.json").is_file():
+            self.model.generation_config = GenerationConfig.from_pretrained(text_directory)
 
     def part(self, prefix):
         return {name.removeprefix(prefix): tensor for name, tensor in self.weights.items() if name.startswith(prefix)}
 
-    def make_text_model(self, config):
+    def make_text_model(self):
         tensors = self.part("language_model.")
-        rows = self.spec.vocabulary
+        # The original gives the tables as many rows as the tokenizer has tokens. <im_patch> alone may lack one.
+        rows = min(len(self.tokenizer), len(tensors["model.embed_tokens.weight"]))
         for name in ("model.embed_tokens.weight", "lm_head.weight"):
             if name in tensors:
                 tensors[name] = tensors[name][:rows]
-        config = {**config, "vocab_size": rows, "num_key_value_heads": self.spec.base.text.kv_heads}
-        config.pop("model_type", None)
-        if self.spec.base.text_model == "mistral":
-            return load(MistralForCausalLM(MistralConfig(**config)), tensors)
-        return load(LlamaForCausalLM(LlamaConfig(**config)), tensors)
+        kind = self.settings.text_model
+        with no_init_weights():
+            model = TEXT_MODELS[kind](TEXT_CONFIGS[kind](**{**self.settings.text, "vocab_size": rows}))
+        return load(model, tensors)
 
     # ---- From text and pictures to one sequence
 
@@ -171,7 +230,7 @@ class OriginalReference:
         """[images, 3, side, side] of one picture."""
         picture = picture.convert("RGB")
         if aspect == "anyres":
-            pictures = tiles(picture, self.spec.grids, self.spec.base.vision.image)
+            pictures = tiles(picture, self.settings.grids, self.tower.config.image_size)
         elif aspect == "pad":
             pictures = [on_square(picture, tuple(int(255 * mean) for mean in self.processor.image_mean))]
         else:
@@ -180,11 +239,11 @@ class OriginalReference:
 
     def features(self, pixels):
         """What the projector takes."""
-        states = self.tower(pixels, output_hidden_states=True).hidden_states[self.spec.base.feature_layer]
-        return states if self.spec.base.select == "full" else states[:, 1:]
+        states = self.tower(pixels.to(self.dtype), output_hidden_states=True).hidden_states[self.settings.feature_layer]
+        return states if self.settings.keeps_cls else states[:, 1:]
 
     def projected(self, x):
-        for i in range(self.spec.depth):
+        for i in range(self.settings.depth):
             name = f"multi_modal_projector.linear_{i + 1}."
             x = torch.nn.functional.gelu(x) if i else x
             x = torch.nn.functional.linear(x, self.weights[name + "weight"], self.weights[name + "bias"])
@@ -192,13 +251,13 @@ class OriginalReference:
 
     def merged(self, embeds, picture, aspect):
         """[images, patches, hidden] of one picture → [tokens, hidden]."""
-        merge, newline = self.spec.merge, self.weights.get("image_newline")
+        merge, newline = self.settings.merge, self.weights.get("image_newline")
         if aspect != "anyres" or merge == "flat":
             # A batch of single pictures never comes to the newline.
             return embeds.flatten(0, 1)
-        side = self.spec.base.vision.image // self.spec.base.vision.patch
-        grid = best_grid(picture.size, self.spec.grids)
-        columns, rows = (length // self.spec.base.vision.image for length in grid)
+        image = self.tower.config.image_size
+        side = image // self.tower.config.patch_size
+        columns, rows = (length // image for length in best_grid(picture.size, self.settings.grids))
         whole, parts = embeds[0], embeds[1:].view(rows, columns, side, side, -1)
         rows_of_patches = parts.permute(0, 2, 1, 3, 4).flatten(0, 1).flatten(1, 2)  # [rows, columns, hidden]
         if merge == "spatial_unpad":
@@ -210,14 +269,15 @@ class OriginalReference:
     def ids(self, text):
         """With IMAGE once for each picture."""
         pieces = [self.tokenizer.encode(piece) for piece in text.split("<image>")]
-        ids = pieces[0][:1]
-        for i, piece in enumerate(pieces):
-            ids += ([IMAGE] if i else []) + piece[1:]
+        begins = pieces[0][:1] == [self.tokenizer.bos]
+        ids = pieces[0]
+        for piece in pieces[1:]:
+            ids += [IMAGE] + piece[begins:]
         return ids
 
     def inputs(self, text, pictures, aspect="auto"):
         return {"ids": self.ids(text), "pictures": list(pictures),
-                "aspect": self.spec.aspect if aspect == "auto" else aspect}
+                "aspect": self.settings.aspect if aspect == "auto" else aspect}
 
     @torch.no_grad()
     def trace(self, inputs):
@@ -239,8 +299,8 @@ class OriginalReference:
             rows.append(image)
             ids += [i] * len(image)
         rows = torch.cat(rows)
-        if pictures and self.spec.max_length is not None:
-            rows, ids = rows[:self.spec.max_length], ids[:self.spec.max_length]
+        if pictures and self.settings.max_length is not None:
+            rows, ids = rows[:self.settings.max_length], ids[:self.settings.max_length]
         kept["prompt_ids"], kept["inputs_embeds"] = torch.tensor(ids), rows
         self.forget_positions()
         kept["first_logits"] = self.model(inputs_embeds=rows[None]).logits[0, -1]
@@ -258,9 +318,14 @@ class OriginalReference:
         rotary.max_seq_len_cached = rotary.original_max_seq_len
 
 
+def token_text(token):
+    """Of a token that is written as such or as an object."""
+    return token["content"] if isinstance(token, dict) else token
+
+
 def load(model, tensors):
-    """`model` with all of its weights from `tensors`."""
-    missing, extra = model.load_state_dict(tensors, strict=False)
+    """`model` with all of its weights from `tensors`, which it then holds."""
+    missing, extra = model.load_state_dict(tensors, strict=False, assign=True)
     if extra or [name for name in missing if name != "lm_head.weight"]:
         raise AssertionError(f"the reference lacks {missing} and does not know {extra}")
     model.tie_weights()

@@ -206,9 +206,11 @@ def write_case(engine, spec, directory):
         make_checkpoint.write_checkpoint(directory, spec)
         return {"model": directory}, Reference(directory)
     model, arguments, weights = write_original(directory, spec)
-    os.environ["HF_HUB_CACHE"] = os.path.join(directory, "hub")
-    engine.restart()  # in that environment
-    return {"model": str(model), **arguments}, OriginalReference(spec, weights, arguments.get("model_base", model))
+    if spec.tower == "cache":
+        os.environ["HF_HUB_CACHE"] = os.path.join(directory, "hub")
+        engine.restart()  # in that environment
+    reference = OriginalReference(spec.settings(), weights, arguments.get("model_base", model))
+    return {"model": str(model), **arguments}, reference
 
 
 def run_case(tally, engine, spec, directory, verbose=False):
@@ -238,8 +240,11 @@ def run_case(tally, engine, spec, directory, verbose=False):
         alone.append(answer)
         if i == 0 and answer["ok"]:
             inputs = reference.inputs(request.text, request.pictures, request.aspect)
+            before = len(tally.failures)
             trace = compare_trace(tally, seed, more["trace"], reference.trace(inputs))
             tally.check(seed, "trace token_ids", trace["token_ids"].tolist() == answer["token_ids"])
+            if spec.layout == "original" and spec.grids:
+                tally.check(seed, f"tiles merged {spec.merge}", len(tally.failures) == before)
         compare_answer(tally, seed, reference, request, theirs, answer)
         if answer["ok"]:
             compare_partials(tally, seed, request, answer)

@@ -4,7 +4,6 @@
 
 import argparse
 import gc
-import json
 import os
 import pathlib
 import sys
@@ -15,6 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from engine import Engine, EngineCrash, noise_picture, raw_request
+from original_directory import Unreadable, find_directory, is_original, read_json, read_original
+from original_reference import IMAGE, OriginalReference
 from parity_test import CLOSE, NEAR_TIE, TOLERANCE, is_near_tie, relative_difference
 from reference import Reference
 
@@ -29,6 +30,7 @@ GOLDEN_IDS = (
     [29871, 13, 12148, 8453, 445, 1967, 297, 9493, 29889, 319, 1799, 9047, 13566, 29901])
 PROMPTS = ("USER: <image>\nDescribe the scene. ASSISTANT:",
            "USER: <image>\nWhat is in the picture? Say one word. ASSISTANT:")
+TEXTS = ("Hello world", " two  spaces ", "été 日本 🙂", "line\nbreak\ttab", "</s>USER: again", "a<image", "1234567890")
 TOKENS = 24
 HALF_TOLERANCE = {"float32": TOLERANCE, "bfloat16": 5e-2, "float16": 1e-2}
 
@@ -139,26 +141,26 @@ def compare_ids(report, case, answer):
     return report.add(what, False, f"{ids} instead of {expected.ids}")
 
 
-def compare_text(report, tokenizer, engine):
-    """Prompts of many kinds: the ids that the engine makes of them."""
-    texts = ["Hello world", " two  spaces ", "été 日本 🙂", "line\nbreak\ttab", "</s>USER: again", "a<image", "1234567890"]
+def compare_text(report, encoded, engine):
+    """Prompts of many kinds: the ids that the engine makes of them, and the reference's."""
     good = []
     with tempfile.TemporaryDirectory() as directory:
-        for number, text in enumerate(texts):
+        for number, (text, theirs) in enumerate(encoded.items()):
             trace = os.path.join(directory, f"{number}.safetensors")
             answer = engine.run([{**raw_request(text, [], max_new_tokens=1), "trace": trace}])[0]
             ids = load_file(trace)["prompt_ids"].tolist() if answer["ok"] else None
-            good.append(ids == tokenizer(text)["input_ids"])
-    wrong = [text for text, same in zip(texts, good) if not same]
-    report.add("prompts without a picture", not wrong, f"{len(texts)} texts" if not wrong else f"differ: {wrong}")
+            good.append(ids == theirs)
+    wrong = [text for text, same in zip(encoded, good) if not same]
+    report.add("prompts without a picture", not wrong, f"{len(encoded)} texts" if not wrong else f"differ: {wrong}")
 
 
-def parse():
-    parser = argparse.ArgumentParser(prog="tests/real-checkpoint.sh", description="""Compares the engine with
-        transformers on a LLaVA checkpoint in the Hugging Face layout: pixels, ids, features, projector, embeddings,
-        first scores, generated ids. Takes the memory of the model in the type compared, once for each of the two, one
-        after the other.""")
-    parser.add_argument("directory", type=pathlib.Path, help="the checkpoint")
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="tests/real-checkpoint.sh", description="""Compares the engine with the
+        reference on a LLaVA checkpoint: pixels, ids, features, projector, embeddings, first scores, generated ids. In
+        the Hugging Face layout the reference is transformers, in LLaVA's own layout what that project does, put
+        together from transformers' parts. Takes the memory of the model in the type compared, once for each of the two,
+        one after the other.""")
+    parser.add_argument("directory", help="the checkpoint, or a hub id in the local cache")
     parser.add_argument("--dtype", choices=HALF_TOLERANCE, default="float32", help="type compared (float32)")
     parser.add_argument("--picture", action="append", default=[], help="picture file; may be given several times (two "
                         "made-up ones)")
@@ -168,26 +170,46 @@ def parse():
     parser.add_argument("--device", default="cpu", help="device of the engine (cpu)")
     parser.add_argument("--vision-tower", default="", help="as vlm-describe's")
     parser.add_argument("--model-base", default="", help="as vlm-describe's")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main():
-    options = parse()
-    if not (options.directory / "config.json").is_file():
-        sys.exit(f"{options.directory} holds no config.json: give the directory of a checkpoint")
-    config = json.loads((options.directory / "config.json").read_text())
+def open_reference(options):
+    """The reference, how it reads a text without pictures, and the id that stands for a picture."""
+    directory = find_directory(options.directory)
+    config = read_json(directory / "config.json")
+    dtype = getattr(torch, options.dtype)
+    if is_original(config):
+        reference = OriginalReference(*read_original(directory, options.vision_tower, options.model_base), dtype)
+        return reference, reference.tokenizer.encode, IMAGE
     if config.get("model_type") not in ("llava", "llava_next"):
-        sys.exit(f"{options.directory} is of the type {config.get('model_type')}: transformers, which is the reference "
-                 "here, reads llava and llava_next")
+        raise Unreadable(f"{directory} is of the type {config.get('model_type')}, and the references here read llava and "
+                         "llava_next, and the original project's layout")
+    reference = Reference(directory, dtype)
+    image = config.get("image_token_id", config.get("image_token_index", 32000))
+    return reference, lambda text: reference.tokenizer(text)["input_ids"], image
+
+
+def piece_ids(tokenizer, pieces):
+    if hasattr(tokenizer, "piece_id"):
+        return [tokenizer.piece_id(piece) for piece in pieces]
+    return tokenizer.convert_tokens_to_ids(pieces)
+
+
+def main(arguments=None):
+    options = parse(arguments)
     print(f"The reference reads {options.directory} …", file=sys.stderr, flush=True)
-    reference = Reference(options.directory, dtype=getattr(torch, options.dtype))
+    try:
+        reference, encode, image_token = open_reference(options)
+    except Unreadable as reason:
+        sys.exit(str(reason))
     cases = make_cases(options)
     for number, case in enumerate(cases):
         print(f"The reference, {number + 1} of {len(cases)}: {case.name} …", file=sys.stderr, flush=True)
         case.ask_reference(reference, traced="greedy" in case.name)
-    tokenizer, image_token = reference.tokenizer, config.get("image_token_id", config.get("image_token_index", 32000))
+    published = piece_ids(reference.tokenizer, ["▁detail", "IST", "ANT"]) == [9493, 9047, 13566]
+    encoded = {text: encode(text) for text in TEXTS}
     # Its memory is what the engine needs.
-    del reference
+    del reference, encode
     gc.collect()
 
     report, engine = Report(), Engine()
@@ -199,8 +221,8 @@ def main():
             sys.exit(f"the engine refuses it: {opened['error']['message']}")
         for case in cases:
             compare_case(report, engine, case, options.dtype)
-        compare_text(report, tokenizer, engine)
-        if tokenizer.convert_tokens_to_ids(["▁detail", "IST", "ANT"]) == [9493, 9047, 13566]:
+        compare_text(report, encoded, engine)
+        if published:
             compare_golden(report, engine, image_token)
         else:
             report.skip("published ids", "they are of Llama 2's tokenizer, which this is not")
