@@ -8,8 +8,8 @@
 namespace vlm {
 namespace {
 
-/// Bytes of the white space character (Unicode's White_Space) at the start of `text`, or 0.
-size_t space_length(std::string_view text) {
+/// Bytes of the white space character at the start of `text`, or 0.
+size_t space_length(std::string_view text, Spaces spaces) {
   static constexpr std::string_view kSpaces[] = {
       " ",      "\t",     "\n",     "\v",     "\f",     "\r",     "\u0085", "\u00A0", "\u1680",
       "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005", "\u2006", "\u2007", "\u2008",
@@ -17,29 +17,31 @@ size_t space_length(std::string_view text) {
   for (const std::string_view space : kSpaces) {
     if (text.starts_with(space)) return space.size();
   }
-  return 0;
+  const bool separator = !text.empty() && text[0] >= '\x1c' && text[0] <= '\x1f';
+  return separator && spaces == Spaces::kPython ? 1 : 0;
 }
 
 /// Where the white space that ends `text` starts.
-size_t trailing_space_start(std::string_view text) {
+size_t trailing_space_start(std::string_view text, Spaces spaces) {
   size_t start = 0, position = 0;
   while (position < text.size()) {
-    const size_t space = space_length(text.substr(position));
+    const size_t space = space_length(text.substr(position), spaces);
     position += space ? space : std::max<size_t>(1, utf8_length(text.substr(position)));
     if (!space) start = position;
   }
   return start;
 }
 
-size_t leading_space_length(std::string_view text) {
+size_t leading_space_length(std::string_view text, Spaces spaces) {
   size_t length = 0;
-  while (const size_t space = space_length(text.substr(length))) length += space;
+  while (const size_t space = space_length(text.substr(length), spaces)) length += space;
   return length;
 }
 
 }  // namespace
 
-AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
+AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens, Spaces spaces)
+    : tokens_(std::move(tokens)), spaces_(spaces) {
   std::erase_if(tokens_, [](const AddedToken& token) { return token.text.empty(); });
   std::stable_sort(tokens_.begin(), tokens_.end(),
                    [](const auto& a, const auto& b) { return a.text.size() > b.text.size(); });
@@ -67,8 +69,10 @@ std::vector<TextPart> AddedTokenFinder::split(std::string_view text) const {
     size_t start = position;
     size_t stop = position + token->text.size();
     position = stop;
-    if (token->strip_left) start = std::max(done, trailing_space_start(text.substr(0, start)));
-    if (token->strip_right) stop += leading_space_length(text.substr(stop));
+    if (token->strip_left) {
+      start = std::max(done, trailing_space_start(text.substr(0, start), spaces_));
+    }
+    if (token->strip_right) stop += leading_space_length(text.substr(stop), spaces_);
     if (start > done) parts.push_back({-1, text.substr(done, start - done)});
     parts.push_back({token->id, text.substr(start, stop - start)});
     done = stop;  // the search goes on behind the token itself: the next may start with white space

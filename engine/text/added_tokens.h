@@ -26,13 +26,19 @@ struct TextPart {
   std::string_view text;
 };
 
+/// What counts as white space beside a token.
+enum class Spaces {
+  kUnicode,  ///< Unicode's White_Space
+  kPython    ///< the same and U+001C to U+001F, as Python's str.strip has it
+};
+
 /// Finds added tokens: the leftmost first, the longest of those that start there. Constant after
 /// construction; reentrant.
 class AddedTokenFinder {
  public:
   AddedTokenFinder() = default;
   /// Tokens with empty text are left out.
-  explicit AddedTokenFinder(std::vector<AddedToken> tokens);
+  explicit AddedTokenFinder(std::vector<AddedToken> tokens, Spaces spaces = Spaces::kUnicode);
 
   /// The parts of `text` in order, none of them empty text.
   std::vector<TextPart> split(std::string_view text) const;
@@ -42,6 +48,7 @@ class AddedTokenFinder {
 
   std::vector<AddedToken> tokens_;                 ///< longest first
   std::array<std::vector<size_t>, 256> by_first_;  ///< indices of tokens_ by their first byte
+  Spaces spaces_ = Spaces::kUnicode;
 };
 
 }  // namespace vlm

@@ -73,18 +73,18 @@ class LlamaTokenizer : public Tokenizer {
     for (AddedToken& token : normalized) {
       if (normalizes_) token.text = normalize(token.text);
     }
-    raw_finder_ = AddedTokenFinder(std::move(raw));
-    normalized_finder_ = AddedTokenFinder(std::move(normalized));
+    raw_finder_ = AddedTokenFinder(std::move(raw), rules_.spaces);
+    normalized_finder_ = AddedTokenFinder(std::move(normalized), rules_.spaces);
     size_ = std::max(size_, static_cast<int64_t>(bpe_.pieces().size()));
   }
 
   std::vector<int64_t> encode(std::string_view text) const override {
     std::vector<int64_t> ids = rules_.before;
-    if (utf8_valid(text)) {
-      encode_valid(text, ids);
-    } else {
-      encode_valid(utf8_repaired(text), ids);
-    }
+    std::string changed;
+    if (!utf8_valid(text)) text = changed = utf8_repaired(text);
+    // The slow class reads a mark in the text as the space that it stands for, before all else.
+    if (rules_.prefix == PrefixScheme::kText) text = changed = replaced(text, kSpaceMark, " ");
+    encode_valid(text, ids);
     ids.insert(ids.end(), rules_.after.begin(), rules_.after.end());
     return ids;
   }

@@ -73,6 +73,7 @@ TokenizerRules rules_from_sentencepiece(const std::string& directory,
   const bool current = options.reader == TokenizerReader::kCurrent;
   if (options.reader == TokenizerReader::kSlow4) {  // knows no normalisation
     for (AddedToken& token : rules.added) token.normalized = false;
+    rules.spaces = Spaces::kPython;
   }
   rules.bos_id = id_among(rules.added, settings.named("bos_token"));
   rules.eos_id = id_among(rules.added, settings.named("eos_token"));

@@ -25,6 +25,7 @@ enum class PrefixScheme {
 struct TokenizerRules {
   BpeModel bpe;
   std::vector<AddedToken> added;
+  Spaces spaces = Spaces::kUnicode;  ///< that added tokens take
   PrefixScheme prefix = PrefixScheme::kFirst;
   bool decode_bytes = true;     ///< `<0xNN>` pieces become bytes
   bool bytes_apart = false;     ///< each byte that is no character is U+FFFD, not its whole run

@@ -85,7 +85,9 @@ class SlowLlamaTokenizer:
 
     def read_added(self, directory, settings):
         """What the files add, and which of that has a role."""
-        self.named += [token_text(token) for token in settings.get("additional_special_tokens") or []]
+        others = [settings.get(role) for role in ("pad_token", "sep_token", "cls_token", "mask_token")]
+        others += settings.get("additional_special_tokens") or []
+        self.named += [token_text(token) for token in others if token is not None]
         table = settings.get("added_tokens_decoder")
         path = directory / "added_tokens.json"
         if table is None and path.is_file():
@@ -139,6 +141,16 @@ class SlowLlamaTokenizer:
     def shows(self, ids):
         """Whether the engine shows all of `ids`: it leaves out <im_start> and its like, which the slow class shows."""
         return all(i < self.model.get_piece_size() for i in ids)
+
+
+def piecewise_ids(tokenizer, text):
+    """What stands around pictures is tokenised apart; IMAGE once for each of them."""
+    pieces = [tokenizer.encode(piece) for piece in text.split("<image>")]
+    begins = pieces[0][:1] == [tokenizer.bos]
+    ids = pieces[0]
+    for piece in pieces[1:]:
+        ids += [IMAGE] + piece[begins:]
+    return ids
 
 
 # ---- Pictures
@@ -267,13 +279,7 @@ class OriginalReference:
         return torch.cat([whole, rows_of_patches.flatten(0, 1)])
 
     def ids(self, text):
-        """With IMAGE once for each picture."""
-        pieces = [self.tokenizer.encode(piece) for piece in text.split("<image>")]
-        begins = pieces[0][:1] == [self.tokenizer.bos]
-        ids = pieces[0]
-        for piece in pieces[1:]:
-            ids += [IMAGE] + piece[begins:]
-        return ids
+        return piecewise_ids(self.tokenizer, text)
 
     def inputs(self, text, pictures, aspect="auto"):
         return {"ids": self.ids(text), "pictures": list(pictures),

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Answers questions about text and pictures: one JSON object a line on stdin, one a line on stdout.
 // For the tests that compare with the reference; links the core alone.
-//   {"op":"load","directory":D}                     tokenizer for what follows
+//   {"op":"load","directory":D,"reader":"slow4"|"fast4"?,"extra":[TOKEN…]?}  tokenizer for what
+//                                                   follows; with a reader as the original has it
 //   {"op":"encode","hex":[BYTES…]}                  ids of each
 //   {"op":"decode","ids":[[…]…]}                    of each: text, and as a stream
 //   {"op":"format","format":F,"system":S|null,"turns":[[role,text]…],"pictures":N,
 //    "template":T|null,"tokens":{NAME:TEXT}}        text
 //   {"op":"jinja","template":T,"variables":{…}}     text
-//   {"op":"prompt","text":T,"image_id":I,"tokens":[…],"from_template":B}  ids and offsets
+//   {"op":"prompt","text":T,"image_id":I,"tokens":[…],"from_template":B,"pieces":B}  ids and
+//                                                   offsets; pieces: as the original has it
 //   {"op":"pictures","directory":D}                 picture settings for what follows
 //   {"op":"tiles","layout":"hf"|"original","image":S,"patch":P,"sizes":[[H,W]…],"merge":M}  model
 //   {"op":"counts","pictures":[[H,W]…]}             rows, columns and tokens of each
@@ -48,7 +50,12 @@ std::string unhex(const std::string& hex) {
 }
 
 Json load(const Json& request) {
-  auto loaded = vlm::Tokenizer::load(request["directory"]);
+  vlm::TokenizerOptions options;
+  const std::string reader = request.value("reader", "");
+  if (reader == "slow4") options.reader = vlm::TokenizerReader::kSlow4;
+  if (reader == "fast4") options.reader = vlm::TokenizerReader::kFast4;
+  options.extra = request.value("extra", std::vector<std::string>());
+  auto loaded = vlm::Tokenizer::load(request["directory"], options);
   if (!loaded) return error_of(loaded.error());
   tokenizer = std::move(*loaded);
   return {{"vocab_size", tokenizer->vocab_size()},
@@ -102,9 +109,12 @@ Json jinja(const Json& request) {
 }
 
 Json prompt(const Json& request) {
-  const auto ids = vlm::tokenize_prompt(*tokenizer, request["text"], request["image_id"],
-                                        request["tokens"].get<std::vector<int64_t>>(),
-                                        request.value("from_template", false));
+  const std::vector<int64_t> tokens = request["tokens"];
+  const int64_t image = request["image_id"];
+  const auto ids = request.value("pieces", false)
+                       ? vlm::tokenize_pieces(*tokenizer, request["text"], image, tokens, {})
+                       : vlm::tokenize_prompt(*tokenizer, request["text"], image, tokens,
+                                              request.value("from_template", false));
   if (!ids) return error_of(ids.error());
   return {{"ids", ids->ids}, {"offsets", ids->image_offsets}};
 }
