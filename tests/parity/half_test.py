@@ -6,7 +6,7 @@ How far numbers of few bits stray is measured on the reference itself: the dista
 tensor in float32 is its spread. The engine must stay within twice the spread of the reference in the same type, and
 within twice the spread of the reference in float32: it may round elsewhere, but not worse. Ids must be the reference's
 until its own choice was so narrow that two scores that far apart change places. VLM_HALF_CASES sets how many models
-each type gets, VLM_SEED where they start.
+each type gets, VLM_SEED where they start; every third is in the original layout.
 """
 
 import collections
@@ -21,6 +21,8 @@ import make_checkpoint
 import results
 import specs
 from engine import Engine
+from original_checkpoint import random_original, write_original
+from original_reference import OriginalReference
 from parity_test import CLOSE, engine_request, relative_difference
 from reference import Reference
 
@@ -34,6 +36,19 @@ UNITS = {"bfloat16": 2.0 ** -8, "float16": 2.0 ** -11}
 def traced(reference, request):
     trace = reference.trace(reference.inputs(request.text, request.pictures))
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in trace.items()}
+
+
+def write_model(directory, seed):
+    """A random model: its spec, what the engine opens, and its reference in a type."""
+    family = specs.random_family(seed, "any", "any")
+    if seed % 3 < 2:
+        spec = make_checkpoint.write_checkpoint(directory, specs.random_spec(seed, *family))
+        return spec, {"model": directory}, lambda dtype: Reference(directory, dtype)
+    spec = random_original(seed, *family)
+    spec.tower = "path"
+    model, arguments, weights = write_original(directory, spec)
+    text = arguments.get("model_base", model)
+    return spec.base, {"model": model, **arguments}, lambda dtype: OriginalReference(spec.settings(), weights, text, dtype)
 
 
 def check_stages(half, full, ours, dtype, where, worst):
@@ -65,13 +80,11 @@ def test_equal_within_the_references_own_spread(tmp_path, dtype):
     rows = {}
     for seed in range(SEED, SEED + CASES):
         directory = tmp_path / str(seed)
-        spec = make_checkpoint.write_checkpoint(
-            directory, specs.random_spec(seed, *specs.random_family(seed, "any", "any")))
+        spec, model, reference = write_model(directory, seed)
         where = f"seed {seed}, {dtype}"
-        opened = engine.open(directory, dtype=dtype)
+        opened = engine.open(**model, dtype=dtype)
         assert opened["ok"] and opened["info"]["dtype"] == dtype, f"{where}: {opened}"
-        half = Reference(directory, dtype=getattr(torch, dtype))
-        full = Reference(directory)
+        half, full = reference(getattr(torch, dtype)), reference(torch.float32)
         request = cases.make_requests(seed, spec)[0]
         trace = str(directory / "trace.safetensors")
         answer = engine.run([engine_request(engine, request, trace=trace)])[0]
@@ -81,7 +94,7 @@ def test_equal_within_the_references_own_spread(tmp_path, dtype):
         assert torch.equal(ours["prompt_ids"], in_half["prompt_ids"]), where
         differences = {}
         spread = check_stages(in_half, traced(full, request), ours, dtype, where, differences)
-        group = results.dimensions(directory)
+        group = results.dimensions(model["model"])
         for name, difference in differences.items():
             row = rows.setdefault((group, name), results.row(*group, f"{dtype}: {name}", cases=0, worst=0.0))
             row["cases"] += 1
