@@ -8,11 +8,13 @@
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "element.h"
 #include "interrupt.h"
 #include "message.h"
+#include "streaming.h"
 
 namespace describe {
 
@@ -21,6 +23,8 @@ namespace {
 constexpr GstClockTime kPollPeriod = 100 * GST_MSECOND;
 /// How long a live source may take to end once it was asked to.
 constexpr auto kEndTimeout = std::chrono::seconds(10);
+/// How long nothing may move in a recording that has shown no video yet.
+constexpr auto kStillTimeout = std::chrono::seconds(3);
 constexpr const char* kBlocked = "vlm-describe-blocked";
 
 vlm::Error failure(vlm::ErrorKind kind, std::string message, std::string detail = {}) {
@@ -53,6 +57,7 @@ class VideoRun {
 
   vlm::Status build(const std::string& trace_path);
   vlm::Result<Step> handle(GstMessage* message);
+  bool stands_still();
   vlm::Status handle_prerolled();
   vlm::Status handle_interrupt();
   vlm::Status begin_output();
@@ -76,6 +81,7 @@ class VideoRun {
   bool begun_ = false;
   bool asked_to_end_ = false;
   std::chrono::steady_clock::time_point end_deadline_;
+  std::optional<std::chrono::steady_clock::time_point> still_since_;
   uint64_t records_ = 0;
   uint64_t duration_ns_ = 0;
 
@@ -175,9 +181,24 @@ vlm::Status VideoRun::run(const std::string& trace_path) {
     } else if (change == GST_STATE_CHANGE_FAILURE) {
       return failure(vlm::ErrorKind::kInvalidArgument,
                      "GStreamer could not open it, and gave no reason");
+    } else if (stands_still()) {
+      return failure(vlm::ErrorKind::kInvalidArgument,
+                     "no video was found in it; it may be cut off or broken");
     }
     if (asked_to_end_ && std::chrono::steady_clock::now() > end_deadline_) return at_end();
   }
+}
+
+/// decodebin drops the error of a demuxer that fails at once, while it is still being put in place;
+/// then nothing would ever come.
+bool VideoRun::stands_still() {
+  if (begun_ || have_video_ || input_.path.empty() || has_running_task(GST_BIN(pipeline_))) {
+    still_since_.reset();
+    return false;
+  }
+  const auto now = std::chrono::steady_clock::now();
+  if (!still_since_) still_since_ = now;
+  return now - *still_since_ > kStillTimeout;
 }
 
 /// A live source ends properly, so that what is in flight still comes out.

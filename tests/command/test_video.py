@@ -180,6 +180,16 @@ def test_broken_videos_fail_alone(command, video, media, tmp_path):
         assert line.startswith(str(path)), line
 
 
+def test_cut_off_videos_never_hang(command, video, tmp_path):
+    # decodebin loses a demuxer's error now and then; hence many.
+    paths = [tmp_path / f"{k}.mp4" for k in range(12)]
+    for path in paths:
+        path.write_bytes(video.read_bytes()[:600])
+    done = command.run(*paths)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert [line.split(": ")[0] for line in complaints(done)] == [str(path) for path in paths]
+
+
 def test_a_prompt_longer_than_the_context(command, video, tmp_path):
     prompt = tmp_path / "long.txt"
     prompt.write_text("What colour is the background? " * 20000)
