@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/failure.h"
+#include "loader/tensor_file.h"
 
 namespace vlm {
 namespace {
@@ -85,7 +86,7 @@ class Interpreter {
       const Value& value = values_[dict.items[i + 1]];
       if (name.kind != Kind::kText) fail("holds no state dict: a name in it is no text");
       if (value.kind != Kind::kTensor) {
-        fail("holds no state dict: its entry " + std::string(name.text) + " is no tensor");
+        fail("holds no state dict: its entry " + shown_name(name.text) + " is no tensor");
       }
       result.push_back(tensors_[static_cast<size_t>(value.number)]);
       result.back().name = name.text;
@@ -185,18 +186,11 @@ class Interpreter {
         [&](const KnownGlobal& known) { return known.module == module && known.name == name; });
     if (found == std::end(kGlobals)) {
       throw Failure(ErrorKind::kUnsupported,
-                    file_ + ": its pickle asks for " + excerpt(module) + "." + excerpt(name) +
+                    file_ + ": its pickle asks for " + shown_name(module) + "." + shown_name(name) +
                         ", which a file of tensors has no need of; nothing of it was run, save the "
                         "tensors alone with torch.save or as safetensors");
     }
     push(Kind::kGlobal, found - std::begin(kGlobals));
-  }
-
-  static std::string excerpt(std::string_view text) {
-    std::string shown(text.substr(0, 60));
-    std::replace_if(
-        shown.begin(), shown.end(), [](char c) { return c < 0x21 || c > 0x7E; }, '?');
-    return shown;
   }
 
   /// ("storage", type, key, device, elements) → the storage.

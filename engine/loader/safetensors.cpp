@@ -22,14 +22,16 @@ constexpr size_t kMaxDimensions = 16;
 /// Bits of one element.
 uint64_t known_bits(const std::string& path, const std::string& name, const std::string& dtype) {
   const uint64_t bits = element_bits(dtype);
-  if (bits == 0) fail(path, "tensor " + name + " has the unknown type \"" + dtype + "\"");
+  if (bits == 0)
+    fail(path,
+         "tensor " + shown_name(name) + " has the unknown type \"" + shown_name(dtype) + "\"");
   return bits;
 }
 
 /// Reads one entry; offsets are relative to the data and checked against each other later.
 TensorEntry read_entry(const std::string& path, const std::string& name, const Json& json,
                        uint64_t data_start, uint64_t file_size, const std::byte* file) {
-  const JsonView view(json, path, "tensor " + name);
+  const JsonView view(json, path, "tensor " + shown_name(name));
   TensorEntry entry{name, view.string("dtype", ""), {}, nullptr, 0};
   const Json* shape = view.find("shape");
   const Json* offsets = view.find("data_offsets");
@@ -46,8 +48,9 @@ TensorEntry read_entry(const std::string& path, const std::string& name, const J
   }
   const uint64_t needed = data_start + static_cast<uint64_t>(*end);
   if (needed > file_size) {
-    fail(path, "ends after " + std::to_string(file_size) + " bytes, but tensor " + name +
-                   " needs " + std::to_string(needed) + "; the file is cut short, fetch it again");
+    fail(path, "ends after " + std::to_string(file_size) + " bytes, but tensor " +
+                   shown_name(name) + " needs " + std::to_string(needed) +
+                   "; the file is cut short, fetch it again");
   }
   uint64_t bits = known_bits(path, name, entry.dtype);
   for (const Json& size : *shape) {
@@ -59,7 +62,7 @@ TensorEntry read_entry(const std::string& path, const std::string& name, const J
   }
   entry.bytes = static_cast<size_t>(*end - *begin);
   if (bits % 8 != 0 || bits / 8 != entry.bytes) {
-    fail(path, "tensor " + name + " takes " + std::to_string(entry.bytes) +
+    fail(path, "tensor " + shown_name(name) + " takes " + std::to_string(entry.bytes) +
                    " bytes, but its shape " + shape->dump() + " of " + entry.dtype + " needs " +
                    std::to_string(bits / 8));
   }
@@ -72,7 +75,7 @@ void check_layout(const TensorFile& file, const std::byte* start, const std::byt
   const std::byte* expected = start;
   for (const TensorEntry& entry : file.entries) {
     if (entry.data != expected) {
-      fail(file.path, "tensor " + entry.name + " starts at data offset " +
+      fail(file.path, "tensor " + shown_name(entry.name) + " starts at data offset " +
                           std::to_string(entry.data - start) + ", but " +
                           std::to_string(expected - start) +
                           " is expected: tensors must neither overlap nor leave gaps");

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <map>
@@ -37,6 +38,14 @@ MappedFile::MappedFile(const std::string& path) {
 
 MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+std::string shown_name(std::string_view name) {
+  constexpr size_t kLongest = 200;
+  std::string shown(name.substr(0, kLongest));
+  std::replace_if(
+      shown.begin(), shown.end(), [](char c) { return c < 0x21 || c > 0x7E; }, '?');
+  return name.size() > kLongest ? shown + "…" : shown;
 }
 
 uint64_t element_bits(const std::string& dtype) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace vlm {
@@ -42,6 +43,10 @@ struct TensorFile {
   std::vector<TensorEntry> entries;
   std::shared_ptr<const void> owner;  ///< keeps `data` of every entry valid
 };
+
+/// A name out of a file as messages show it: printable and shortened. Names of models' tensors come
+/// out as they are. Reentrant.
+std::string shown_name(std::string_view name);
 
 /// Bits that one element of the type `dtype` takes, or 0 where there is no such type.
 uint64_t element_bits(const std::string& dtype);

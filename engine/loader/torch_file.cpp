@@ -90,12 +90,13 @@ class TorchFile {
   }
 
   [[noreturn]] void refuse(const PickledTensor& tensor, const std::string& what) const {
-    fail(path_, "tensor " + tensor.name + " " + what);
+    fail(path_, "tensor " + shown_name(tensor.name) + " " + what);
   }
 
   TensorEntry entry(PickledTensor tensor) {
     const ZipRecord* record = find("data/" + tensor.storage);
-    if (!record) refuse(tensor, "needs the storage " + tensor.storage + ", which is not there");
+    if (!record)
+      refuse(tensor, "needs the storage " + shown_name(tensor.storage) + ", which is not there");
     const uint64_t size = element_bits(tensor.dtype) / 8;
     uint64_t storage_bytes = 0;
     if (tensor.elements < 0 ||
@@ -144,6 +145,9 @@ class TorchFile {
   /// Row-major copy of a tensor whose first element is at `first`.
   const std::byte* gathered(const PickledTensor& tensor, const std::byte* first, uint64_t count,
                             uint64_t size) {
+    // Two tensors may share a storage; without a bound a small pickle could ask for any number.
+    copied_ += count * size;
+    if (copied_ / 2 > owner_->file.size()) refuse(tensor, "is one of too many in another order");
     auto copy = std::make_unique<std::byte[]>(count * size);
     std::vector<int64_t> index(tensor.shape.size(), 0);
     int64_t at = 0;
@@ -163,7 +167,8 @@ class TorchFile {
   const std::string& path_;
   std::shared_ptr<Owner> owner_;
   std::map<std::string, ZipRecord, std::less<>> records_;
-  std::string prefix_;  ///< the folder in the archive, with its slash
+  std::string prefix_;   ///< the folder in the archive, with its slash
+  uint64_t copied_ = 0;  ///< bytes of gathered tensors
 };
 
 }  // namespace

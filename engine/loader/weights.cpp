@@ -94,9 +94,9 @@ void check_shard(const TensorFile& file, const std::vector<std::string>& listed,
   for (const TensorEntry& entry : file.entries) held.insert(entry.name);
   for (const std::string& name : listed) {
     if (!held.contains(name)) {
-      throw Failure(
-          ErrorKind::kInvalidModel,
-          file.path + ": tensor " + name + " is missing, though " + index + " places it there");
+      throw Failure(ErrorKind::kInvalidModel, file.path + ": tensor " + shown_name(name) +
+                                                  " is missing, though " + index +
+                                                  " places it there");
     }
   }
 }
@@ -193,6 +193,10 @@ void Weights::add_file(const std::string& path, Renaming rename) {
 void Weights::add(const TensorFile& file, Renaming rename) {
   for (const TensorEntry& entry : file.entries) {
     if (is_ignored(entry.name)) continue;
+    if (const std::string shown = shown_name(entry.name); shown != entry.name) {
+      throw Failure(ErrorKind::kInvalidModel,
+                    file.path + ": tensor " + shown + " has a name that no model's has");
+    }
     std::string name = rename(entry.name);
     if (name.empty()) continue;
     const auto [place, fresh] = tensors_.emplace(std::move(name), stored_tensor(file, entry));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/failure.h"
+#include "loader/tensor_file.h"
 
 namespace vlm {
 namespace {
@@ -113,7 +114,7 @@ Entry read_entry(const Bytes& directory, uint64_t& at) {
   entry.name = directory.part(at + kEntryBytes, name_bytes).text();
   entry.crc = static_cast<uint32_t>(fixed.number(16, 4));
   if ((fixed.number(8, 2) & kEncrypted) != 0 || fixed.number(10, 2) != 0) {
-    directory.fail("its record " + entry.name +
+    directory.fail("its record " + shown_name(entry.name) +
                    " is compressed or encrypted, but torch.save stores records as they are");
   }
   uint64_t packed = fixed.number(20, 4);
@@ -129,7 +130,8 @@ Entry read_entry(const Bytes& directory, uint64_t& at) {
       next += 8;
     }
   }
-  if (packed != entry.bytes) directory.fail("its record " + entry.name + " has two sizes");
+  if (packed != entry.bytes)
+    directory.fail("its record " + shown_name(entry.name) + " has two sizes");
   at += kEntryBytes + name_bytes + extra_bytes + fixed.number(32, 2);
   return entry;
 }
@@ -140,7 +142,8 @@ uint64_t data_offset(const Bytes& file, const Entry& entry) {
   const uint64_t name_bytes = header.number(26, 2), extra_bytes = header.number(28, 2);
   const uint64_t name_at = entry.header + kLocalBytes;
   if (header.number(0, 4) != kLocalMark || file.part(name_at, name_bytes).text() != entry.name) {
-    file.fail("its record " + entry.name + " is not where the directory says; fetch it again");
+    file.fail("its record " + shown_name(entry.name) +
+              " is not where the directory says; fetch it again");
   }
   extra_blocks(file.part(name_at + name_bytes, extra_bytes));
   return name_at + name_bytes + extra_bytes;
@@ -164,7 +167,7 @@ std::map<std::string, ZipRecord, std::less<>> read_zip(const MappedFile& mapped,
     ranges.emplace_back(entry.header, begin + entry.bytes);
     const bool fresh =
         records.emplace(entry.name, ZipRecord{data.data(), data.size(), entry.crc}).second;
-    if (!fresh) file.fail("holds the record " + entry.name + " twice");
+    if (!fresh) file.fail("holds the record " + shown_name(entry.name) + " twice");
   }
   if (at != directory.size()) file.fail("its directory is damaged; fetch it again");
   std::sort(ranges.begin(), ranges.end());

@@ -171,6 +171,27 @@ TEST(torch_file, views_that_leave_their_storage_are_refused) {
   }
 }
 
+TEST(torch_file, views_in_another_order_are_not_copied_without_end) {
+  std::vector<PickledView> views;
+  for (int i = 0; i < 100; ++i) {
+    const std::string name = std::string("t").append(std::to_string(i));
+    views.push_back({name, "FloatStorage", "0", 1024, 0, {32, 32}, {1, 32}});
+  }
+  const std::vector<std::pair<std::string, std::string>> data = {{"0", std::string(4096, 'x')}};
+  EXPECT_HAS(complaint(torch_archive(state_dict(views), data)), "too many in another order");
+  views.resize(2);
+  EXPECT_EQ(complaint(torch_archive(state_dict(views), data)), "");
+}
+
+TEST(torch_file, names_are_shown_in_one_printable_line) {
+  const auto view = [](const std::string& name, const std::string& storage) {
+    return one_view({name, "FloatStorage", storage, 5, 0, {5}, {1}});
+  };
+  EXPECT_HAS(complaint(view("a\n\x80z", "0")), "tensor a??z needs");
+  EXPECT_HAS(complaint(view("a", "\xff")), "storage ?,");
+  EXPECT_LT(complaint(view(std::string(100'000, 'n'), "0")).size(), 500U);
+}
+
 TEST(torch_file, storages_that_lie_about_their_size_are_refused) {
   EXPECT_HAS(complaint(one_view({"a", "FloatStorage", "0", 5, 0, {5}, {1}})), "has 16 bytes");
   EXPECT_HAS(complaint(one_view({"a", "FloatStorage", "0", -4, 0, {1}, {1}})), "has 16 bytes");
