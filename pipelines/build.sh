@@ -8,6 +8,13 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 directory=$1
 shift
 
+# meson takes ccache by itself only where no compiler is named.
+if command -v ccache >/dev/null; then
+  for compiler in CC CXX; do
+    [ -z "${!compiler:-}" ] || [[ ${!compiler} == *ccache* ]] || export $compiler="ccache ${!compiler}"
+  done
+fi
+
 # The libtorch that the directory was configured with.
 configured_torch() {
   grep -o '/[^ ]*/lib/libtorch_cpu\.so' "$directory/build.ninja" | head -n 1
@@ -26,4 +33,6 @@ else
   meson setup "$directory" "$root" "$@"
 fi
 [ $# -eq 0 ] || echo "$*" >"$directory/options"
+# What ccache needs to keep objects made with a precompiled header.
+export CCACHE_SLOPPINESS=${CCACHE_SLOPPINESS:-pch_defines,time_macros}
 ninja -C "$directory"
