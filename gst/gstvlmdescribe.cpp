@@ -35,6 +35,17 @@
  *   sampling points count from a window's end. In trick modes a frame lasts until the next one.
  * * A flush drops the open window and those on their way; they count as passed over.
  *
+ * ## What becomes of the buffers
+ * The streaming thread only notes which frames are wanted; a thread of the element's own converts
+ * them when the model is to have them. They wait in the format in which they came, because any
+ * scaling but the model's own would change what it sees. A buffer is shared for that time where its
+ * pool can grow; of one that cannot, and of a device's memory, the bytes are copied and the buffer
+ * is given back at once, so that cameras and decoders with few buffers go on.
+ *
+ * With meta-policy=exact video is held until its description is there. The allocation query then
+ * asks for two windows of buffers more, at most #GstVlmDescribe:max-held-bytes of them; what a pool
+ * does not have is held as a copy. In any other case that query passes as it is.
+ *
  * ## Times on the text pad
  * Buffers of the text pad count in stream time, because that is what subtitle encoders write, and
  * the pad's segment maps it to the running times of the video, so that muxers, overlays and sinks
@@ -64,6 +75,7 @@
 #include "gstvlmcontext.h"
 #include "gstvlmdelivery.h"
 #include "gstvlmengine.h"
+#include "gstvlmfeeder.h"
 #include "gstvlmproperties.h"
 #include "gstvlmstream.h"
 
@@ -88,10 +100,11 @@ GstStaticPadTemplate text_template = GST_STATIC_PAD_TEMPLATE(
 // The C++ side of an element, made in init and deleted in finalize.
 struct Describe {
   Describe(GstElement* element, GstPad* sink, GstPad* src)
-      : shared(element), stream(shared, sink, src), delivery(shared) {}
+      : shared(element), stream(shared, sink, src), feeder(shared), delivery(shared) {}
 
   gstvlm::Shared shared;
   gstvlm::Stream stream;
+  gstvlm::Feeder feeder;
   gstvlm::Delivery delivery;
   gstvlm::Loader loader;
   vlm::ModelSpec spec;  // of what is loaded or being loaded; belongs to the state changes
@@ -165,6 +178,22 @@ gboolean src_query(GstPad* pad, GstObject* parent, GstQuery* query) {
          gst_pad_query_default(pad, parent, query);
 }
 
+// The neighbours' agreement, to which meta-policy=exact adds the buffers that it holds.
+gboolean allocation(GstVlmDescribe* self, GstQuery* query) {
+  if (!gst_pad_peer_query(self->src, query)) {
+    return FALSE;
+  }
+  const gstvlm::Settings::Streaming streaming = self->d->shared.streaming();
+  GstCaps* caps = nullptr;
+  gst_query_parse_allocation(query, &caps, nullptr);
+  if (streaming.active && streaming.meta_policy == gstvlm::MetaPolicy::kExact) {
+    self->d->shared.held.ask(
+        query, gstvlm::buffers_to_hold(caps, streaming.interval_ns, streaming.max_pending,
+                                       streaming.max_held_bytes));
+  }
+  return TRUE;
+}
+
 // Everything goes on to the neighbour, past the text pad that GStreamer's own proxying would ask.
 gboolean sink_query(GstPad* pad, GstObject* parent, GstQuery* query) {
   GstVlmDescribe* self = GST_VLM_DESCRIBE(parent);
@@ -189,6 +218,9 @@ gboolean sink_query(GstPad* pad, GstObject* parent, GstQuery* query) {
     gst_caps_unref(templ);
     gst_query_set_accept_caps_result(query, accepted);
     return TRUE;
+  }
+  if (GST_QUERY_TYPE(query) == GST_QUERY_ALLOCATION) {
+    return allocation(self, query);
   }
   return gstvlm::answer_context(GST_ELEMENT(parent), query) || gst_pad_peer_query(self->src, query);
 }
@@ -355,11 +387,13 @@ bool start(GstVlmDescribe* self) {
   }
   d.stream.start();
   d.shared.dispatcher.start();
+  d.feeder.start();
   d.delivery.start();
   return true;
 }
 
 void finish(GstVlmDescribe* self) {
+  self->d->feeder.join();
   self->d->delivery.join();
   self->d->shared.text.reset();
 }

@@ -12,6 +12,7 @@ struct Dispatcher::Slot {
   Job job;
   EventPtr event;
   bool closed = false;  // times are final
+  bool taken = false;   // the engine has it, or take() gave it out
   std::optional<vlm::RequestId> request;
   std::string text;
   bool text_is_new = false;
@@ -63,14 +64,32 @@ struct Dispatcher::Core {
     return failed ? std::optional(Offer::kFailed) : std::nullopt;
   }
 
-  // Token of the window that waits for the engine, where it has become free; else 0.
-  uint64_t next_to_submit() const GSTVLM_REQUIRES(mutex) {
-    if (engine == nullptr || count(Slot::Phase::kWithEngine) > 0) {
-      return 0;
+  void push(Job job, Slot::Phase phase, bool closed) GSTVLM_REQUIRES(mutex) {
+    Slot slot;
+    slot.token = next_token++;
+    slot.phase = phase;
+    slot.job = std::move(job);
+    slot.closed = closed;
+    slot.job.window.index = windows;
+    if (!slot.job.window.extra) {
+      ++windows;
+      slot.job.request.sequence = slot.job.window.index;
     }
-    const auto slot = std::find_if(slots.begin(), slots.end(),
-                                   [](const Slot& s) { return s.phase == Slot::Phase::kWaiting; });
-    return slot == slots.end() ? 0 : slot->token;
+    slots.push_back(std::move(slot));
+    changed.notify_all();
+  }
+
+  // The first window that the engine is to have, or the one that waits where it has become free.
+  Slot* next_to_take() GSTVLM_REQUIRES(mutex) {
+    if (engine == nullptr) {
+      return nullptr;
+    }
+    const bool free = count(Slot::Phase::kWithEngine) == 0;
+    const auto slot = std::find_if(slots.begin(), slots.end(), [free](const Slot& s) {
+      return (s.phase == Slot::Phase::kWithEngine && !s.taken) ||
+             (s.phase == Slot::Phase::kWaiting && free);
+    });
+    return slot == slots.end() ? nullptr : &*slot;
   }
 
   bool take_partial(Outcome& outcome) GSTVLM_REQUIRES(mutex) {
@@ -265,74 +284,68 @@ Offer Dispatcher::offer_extra(Job job) {
 
 // The streaming thread is the only one that adds windows, so room found by it stays.
 Offer Dispatcher::add(Job job, bool closed) {
-  uint64_t token = 0;
-  {
-    const Lock lock(core_->mutex);
-    if (const auto refusal = core_->refusal()) {
-      return *refusal;
-    }
-    Slot slot;
-    token = slot.token = core_->next_token++;
-    slot.job = std::move(job);
-    slot.closed = closed;
-    slot.job.window.index = core_->windows;
-    if (!slot.job.window.extra) {
-      ++core_->windows;
-      slot.job.request.sequence = slot.job.window.index;
-    }
-    core_->slots.push_back(std::move(slot));
+  const Lock lock(core_->mutex);
+  if (const auto refusal = core_->refusal()) {
+    return *refusal;
   }
-  submit(token);
+  core_->push(std::move(job), Slot::Phase::kWithEngine, closed);
   return Offer::kAccepted;
 }
 
 Offer Dispatcher::offer_live(Job job) {
-  bool busy = false;
-  {
-    const Lock lock(core_->mutex);
-    if (const auto refusal = core_->refusal()) {
-      return *refusal;
-    }
-    if (core_->engine == nullptr) {
-      ++core_->windows;
-      ++core_->passed_over;
-      return Offer::kPassedOver;
-    }
-    busy = core_->unfinished() > 0;
-    if (busy) {
-      const auto waiting = std::find_if(
-          core_->slots.begin(), core_->slots.end(),
-          [](const Slot& s) { return s.phase == Slot::Phase::kWaiting && !s.job.window.extra; });
-      if (waiting != core_->slots.end()) {
-        core_->slots.erase(waiting);
-        ++core_->passed_over;
-      }
-      Slot slot;
-      slot.token = core_->next_token++;
-      slot.job = std::move(job);
-      slot.closed = true;
-      slot.job.window.index = slot.job.request.sequence = core_->windows++;
-      core_->slots.push_back(std::move(slot));
-      // The engine may have become free in between; next() looks after the waiting window.
-      core_->changed.notify_all();
-    }
+  const Lock lock(core_->mutex);
+  if (const auto refusal = core_->refusal()) {
+    return *refusal;
   }
-  return busy ? Offer::kAccepted : add(std::move(job), true);
+  if (core_->engine == nullptr) {
+    ++core_->windows;
+    ++core_->passed_over;
+    return Offer::kPassedOver;
+  }
+  const bool busy = core_->unfinished() > 0;
+  const auto waiting = std::find_if(core_->slots.begin(), core_->slots.end(), [](const Slot& s) {
+    return s.phase == Slot::Phase::kWaiting && !s.job.window.extra;
+  });
+  if (waiting != core_->slots.end()) {
+    core_->slots.erase(waiting);
+    ++core_->passed_over;
+  }
+  core_->push(std::move(job), busy ? Slot::Phase::kWaiting : Slot::Phase::kWithEngine, true);
+  return Offer::kAccepted;
 }
 
-// Hands a waiting slot's request to the engine, without any lock.
-void Dispatcher::submit(uint64_t token) {
-  vlm::Request request;
+std::optional<Work> Dispatcher::take(std::optional<Clock::time_point> deadline) {
+  const Lock lock(core_->mutex);
+  while (!core_->stopped) {
+    if (Slot* slot = core_->next_to_take()) {
+      slot->phase = Slot::Phase::kWithEngine;
+      slot->taken = true;
+      return Work{slot->token, std::move(slot->job.request), std::move(slot->job.pictures)};
+    }
+    if (!deadline) {
+      core_->changed.wait(core_->mutex);
+    } else if (!core_->changed.wait_until(core_->mutex, *deadline)) {
+      break;
+    }
+  }
+  return std::nullopt;
+}
+
+void Dispatcher::fail_window(uint64_t token, vlm::Error error) {
+  core_->finish(token, std::move(error));
+}
+
+// The engine is called without any lock.
+void Dispatcher::submit(Work work) {
   vlm::Callbacks callbacks;
   std::shared_ptr<vlm::Engine> engine;
+  const uint64_t token = work.token;
   {
     const Lock lock(core_->mutex);
-    Slot* slot = core_->find(token);
-    if (slot == nullptr || slot->phase != Slot::Phase::kWaiting || core_->engine == nullptr) {
+    const Slot* slot = core_->find(token);
+    if (slot == nullptr || core_->engine == nullptr) {
       return;
     }
-    slot->phase = Slot::Phase::kWithEngine;
-    request = std::move(slot->job.request);
     engine = core_->engine;
     // The callbacks own the core, the core does not own the callbacks.
     callbacks.done = [core = core_, token](vlm::Result<vlm::Description> result) {
@@ -344,7 +357,7 @@ void Dispatcher::submit(uint64_t token) {
       };
     }
   }
-  vlm::Result<vlm::RequestId> id = engine->submit(std::move(request), std::move(callbacks));
+  vlm::Result<vlm::RequestId> id = engine->submit(std::move(work.request), std::move(callbacks));
   if (!id) {
     core_->finish(token, id.error());
     return;
@@ -418,23 +431,15 @@ Offer Dispatcher::drain(std::optional<Clock::time_point> deadline) {
 
 Outcome Dispatcher::next(std::optional<Clock::time_point> deadline) {
   Outcome outcome;
-  uint64_t to_submit = 0;
+  const Lock lock(core_->mutex);
+  if (core_->delivering) {
+    core_->delivering = false;
+    core_->changed.notify_all();
+  }
   while (true) {
-    if (to_submit != 0) {
-      submit(std::exchange(to_submit, 0));
-    }
-    const Lock lock(core_->mutex);
-    if (core_->delivering) {
-      core_->delivering = false;
-      core_->changed.notify_all();
-    }
     outcome.epoch = core_->epoch;
     if (core_->stopped) {
       return outcome;
-    }
-    to_submit = core_->next_to_submit();
-    if (to_submit != 0) {
-      continue;
     }
     if (core_->take_partial(outcome) || core_->take_done(outcome)) {
       core_->delivering = true;

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "gstvlm-utils.h"
+#include "gstvlmpicture.h"
 #include "vlm/engine.h"
 
 namespace gstvlm {
@@ -36,12 +36,21 @@ struct Window {
   bool extra = false;  ///< asked for by describe-now, not one of the windows
 };
 
-/// A window and what the engine is to do for it.
+/// A window and what the engine is to do for it. The request gets its frames from `pictures` when
+/// the engine is to have it.
 struct Job {
   Window window;
   vlm::Request request;
+  std::vector<std::shared_ptr<Picture>> pictures;
   int64_t arrival_us = 0;  ///< monotonic_us() of its last frame
   bool partial = false;    ///< report the growing text
+};
+
+/// A window that the engine may have now.
+struct Work {
+  uint64_t token = 0;  ///< names it to the dispatcher
+  vlm::Request request;
+  std::vector<std::shared_ptr<Picture>> pictures;
 };
 
 /// What comes out of the dispatcher, in this order for windows and events.
@@ -77,10 +86,10 @@ struct Counts {
   uint64_t waiting = 0;  ///< accepted and not finished
 };
 
-/// Takes windows from the streaming thread, hands them to the engine and gives results back in the
-/// order of the windows. Recorded: a window waits for room and is never lost. Live: one window is
-/// with the engine, one waits, a newer one takes its place. Thread-safe; next() is called by one
-/// thread only.
+/// Takes windows from the streaming thread, hands them to the engine by way of a thread that
+/// prepares their frames, and gives results back in the order of the windows. Recorded: a window
+/// waits for room and is never lost. Live: one window is with the engine, one waits, a newer one
+/// takes its place. Thread-safe; take() and next() are each called by one thread only.
 class Dispatcher {
  public:
   Dispatcher();
@@ -125,6 +134,14 @@ class Dispatcher {
   Offer count_passed_over();
   Offer count_broken();
 
+  /// Waits for a window that the engine may have; none after stop(), or where `deadline` came
+  /// first.
+  std::optional<Work> take(std::optional<Clock::time_point> deadline = std::nullopt);
+
+  /// Hands it to the engine, or ends it with an error. Ignored where it was dropped meanwhile.
+  void submit(Work work);
+  void fail_window(uint64_t token, vlm::Error error);
+
   /// The window's final times.
   void close_window(uint64_t serial, const Times& times);
 
@@ -149,7 +166,6 @@ class Dispatcher {
  private:
   struct Core;
   struct Slot;
-  void submit(uint64_t token);
   Offer add(Job job, bool closed);
   static std::vector<uint64_t> drop_all(Core& core);
   void cancel(const std::vector<uint64_t>& requests);

@@ -67,14 +67,20 @@ GstVideoInfo target_info(const GstVideoInfo& in, int width, int height) {
   return out;
 }
 
+// From 0 to 255, rounded to the nearest. On integers, which compilers do several of at once.
 uint8_t to_byte(float value) {
-  return static_cast<uint8_t>(std::clamp(value, 0.0F, 255.0F) + 0.5F);
+  const auto whole = static_cast<int>(value + 0.5F);
+  const int low = whole > 0 ? whole : 0;
+  return static_cast<uint8_t>(low < 255 ? low : 255);
 }
 
-// Rows of alpha, luma and two colour differences to red, green and blue of 0 to 255.
-template <typename Sample>
-void yuv_to_rgb(const std::vector<uint8_t>& packed, const GstVideoInfo& info,
-                std::vector<uint8_t>& rgb) {
+/// What the caps' colour matrix and range make of luma and colour differences.
+struct ColourMatrix {
+  int offset[3];
+  float luma, red, blue, green_b, green_r;
+};
+
+ColourMatrix matrix_of(const GstVideoInfo& info) {
   gint offset[GST_VIDEO_MAX_COMPONENTS];
   gint scale[GST_VIDEO_MAX_COMPONENTS];
   gst_video_color_range_offsets(info.colorimetry.range, info.finfo, offset, scale);
@@ -83,19 +89,55 @@ void yuv_to_rgb(const std::vector<uint8_t>& packed, const GstVideoInfo& info,
   if (!gst_video_color_matrix_get_Kr_Kb(info.colorimetry.matrix, &kr, &kb)) {
     gst_video_color_matrix_get_Kr_Kb(GST_VIDEO_COLOR_MATRIX_BT709, &kr, &kb);
   }
-  const auto luma = static_cast<float>(255.0 / scale[0]);
-  const auto red = static_cast<float>(2 * (1 - kr) * 255.0 / scale[2]);
-  const auto blue = static_cast<float>(2 * (1 - kb) * 255.0 / scale[1]);
-  const auto green_b = static_cast<float>(2 * (1 - kb) * kb / (1 - kr - kb) * 255.0 / scale[1]);
-  const auto green_r = static_cast<float>(2 * (1 - kr) * kr / (1 - kr - kb) * 255.0 / scale[2]);
+  const double kg = 1 - kr - kb;
+  return {{offset[0], offset[1], offset[2]},
+          static_cast<float>(255.0 / scale[0]),
+          static_cast<float>(2 * (1 - kr) * 255.0 / scale[2]),
+          static_cast<float>(2 * (1 - kb) * 255.0 / scale[1]),
+          static_cast<float>(2 * (1 - kb) * kb / kg * 255.0 / scale[1]),
+          static_cast<float>(2 * (1 - kr) * kr / kg * 255.0 / scale[2])};
+}
+
+// `count` pixels of alpha, luma and two colour differences to red, green and blue of 0 to 255. In
+// steps that compilers can vectorise: taken apart, computed, put together.
+constexpr size_t kAtOnce = 128;
+template <typename Sample>
+void yuv_to_rgb(const Sample* from, const ColourMatrix& matrix, size_t count, uint8_t* to) {
+  float y[kAtOnce];
+  float cb[kAtOnce];
+  float cr[kAtOnce];
+  for (size_t i = 0; i < count; ++i) {
+    y[i] = static_cast<float>(from[4 * i + 1] - matrix.offset[0]) * matrix.luma;
+    cb[i] = static_cast<float>(from[4 * i + 2] - matrix.offset[1]);
+    cr[i] = static_cast<float>(from[4 * i + 3] - matrix.offset[2]);
+  }
+  uint8_t red[kAtOnce];
+  uint8_t green[kAtOnce];
+  uint8_t blue[kAtOnce];
+  for (size_t i = 0; i < count; ++i) {
+    red[i] = to_byte(y[i] + matrix.red * cr[i]);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    green[i] = to_byte(y[i] - matrix.green_b * cb[i] - matrix.green_r * cr[i]);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    blue[i] = to_byte(y[i] + matrix.blue * cb[i]);
+  }
+  for (size_t i = 0; i < count; ++i, to += 3) {
+    to[0] = red[i];
+    to[1] = green[i];
+    to[2] = blue[i];
+  }
+}
+
+template <typename Sample>
+void yuv_to_rgb(const std::vector<uint8_t>& packed, const GstVideoInfo& info,
+                std::vector<uint8_t>& rgb) {
+  const ColourMatrix matrix = matrix_of(info);
   const auto* from = reinterpret_cast<const Sample*>(packed.data());
-  for (size_t to = 0; to < rgb.size(); to += 3, from += 4) {
-    const float y = static_cast<float>(from[1] - offset[0]) * luma;
-    const auto cb = static_cast<float>(from[2] - offset[1]);
-    const auto cr = static_cast<float>(from[3] - offset[2]);
-    rgb[to] = to_byte(y + red * cr);
-    rgb[to + 1] = to_byte(y - green_b * cb - green_r * cr);
-    rgb[to + 2] = to_byte(y + blue * cb);
+  const size_t pixels = rgb.size() / 3;
+  for (size_t at = 0; at < pixels; at += kAtOnce) {
+    yuv_to_rgb(from + 4 * at, matrix, std::min(kAtOnce, pixels - at), rgb.data() + 3 * at);
   }
 }
 
@@ -121,7 +163,51 @@ vlm::Error bad_buffer(const GstVideoInfo& info, GstBuffer* buffer) {
           {}};
 }
 
+// The end of a plane's last line, as far as the format's description says where that is.
+gsize plane_end(const GstVideoMeta& meta, const GstVideoFormatInfo& format, guint plane) {
+  guint component = 0;
+  while (component < format.n_components && format.plane[component] != plane) {
+    ++component;
+  }
+  if (component == format.n_components || meta.stride[plane] < 0) {
+    return meta.offset[plane];
+  }
+  const auto lines = static_cast<gsize>(
+      GST_VIDEO_FORMAT_INFO_SCALE_HEIGHT(&format, component, static_cast<gint>(meta.height)));
+  const auto pixels = static_cast<gsize>(
+      GST_VIDEO_FORMAT_INFO_SCALE_WIDTH(&format, component, static_cast<gint>(meta.width)));
+  const gsize before = static_cast<gsize>(meta.stride[plane]) * (lines == 0 ? 0 : lines - 1);
+  return meta.offset[plane] + before +
+         pixels * static_cast<gsize>(GST_VIDEO_FORMAT_INFO_PSTRIDE(&format, component));
+}
+
+gsize bytes_needed(const GstVideoInfo& info, const GstVideoMeta* meta) {
+  if (meta == nullptr) {
+    return GST_VIDEO_INFO_SIZE(&info);
+  }
+  const GstVideoFormatInfo* format = gst_video_format_get_info(meta->format);
+  gsize needed = 1;
+  // Tiles are counted otherwise, and a field's lines lie apart.
+  if (GST_VIDEO_FORMAT_INFO_IS_TILED(format) ||
+      GST_VIDEO_INFO_INTERLACE_MODE(&info) == GST_VIDEO_INTERLACE_MODE_ALTERNATE) {
+    return needed;
+  }
+  for (guint plane = 0; plane < meta->n_planes; ++plane) {
+    needed = std::max(needed, plane_end(*meta, *format, plane));
+  }
+  return needed;
+}
+
 }  // namespace
+
+vlm::Status check_buffer(const Look& look, GstBuffer* buffer) {
+  const GstVideoMeta* meta = gst_buffer_get_video_meta(buffer);
+  const GstVideoInfo info = readable_info(look.info);
+  if (gst_buffer_get_size(buffer) < std::max<gsize>(bytes_needed(info, meta), 1)) {
+    return bad_buffer(info, buffer);
+  }
+  return vlm::ok_status();
+}
 
 FrameConverter::FrameConverter(const Look& look) : look_(look) {
   look_.info = readable_info(look.info);
@@ -133,7 +219,7 @@ FrameConverter::~FrameConverter() = default;
 
 vlm::Result<vlm::Frame> FrameConverter::convert(GstBuffer* buffer) {
   GstVideoFrame frame;
-  if (gst_buffer_get_size(buffer) == 0 ||
+  if (!check_buffer(look_, buffer) ||
       !gst_video_frame_map(&frame, &look_.info, buffer, GST_MAP_READ)) {
     return bad_buffer(look_.info, buffer);
   }
@@ -147,35 +233,37 @@ vlm::Result<vlm::Frame> FrameConverter::convert(GstBuffer* buffer) {
   return turned(std::move(picture), look_.orientation);
 }
 
+// What the converter writes into is kept: fresh memory costs more than the conversion.
 bool FrameConverter::run(const GstVideoFrame& frame, vlm::Frame& picture) {
-  std::vector<uint8_t> packed(out_.size);
-  GstBuffer* target = gst_buffer_new_wrapped_full(static_cast<GstMemoryFlags>(0), packed.data(),
-                                                  out_.size, 0, out_.size, nullptr, nullptr);
+  const bool rgb = GST_VIDEO_INFO_FORMAT(&out_) == GST_VIDEO_FORMAT_RGB;
+  std::vector<uint8_t>& target = rgb ? picture.rgb : packed_;
+  target.resize(out_.size);
+  GstBuffer* wrapped = gst_buffer_new_wrapped_full(static_cast<GstMemoryFlags>(0), target.data(),
+                                                   out_.size, 0, out_.size, nullptr, nullptr);
   GstVideoFrame mapped;
-  const bool ok = gst_video_frame_map(&mapped, &out_, target, GST_MAP_WRITE) != FALSE;
+  const bool ok = gst_video_frame_map(&mapped, &out_, wrapped, GST_MAP_WRITE) != FALSE;
   if (ok) {
     gst_video_converter_frame(converter_.get(), &frame, &mapped);
     gst_video_frame_unmap(&mapped);
   }
-  gst_buffer_unref(target);
+  gst_buffer_unref(wrapped);
   picture.width = GST_VIDEO_INFO_WIDTH(&out_);
   picture.height = GST_VIDEO_INFO_HEIGHT(&out_);
-  if (GST_VIDEO_INFO_FORMAT(&out_) == GST_VIDEO_FORMAT_RGB) {
-    picture.rgb = std::move(packed);
+  if (rgb || !ok) {
     return ok;
   }
   picture.rgb.resize(static_cast<size_t>(picture.width) * static_cast<size_t>(picture.height) * 3);
   switch (GST_VIDEO_INFO_FORMAT(&out_)) {
     case GST_VIDEO_FORMAT_AYUV:
-      yuv_to_rgb<uint8_t>(packed, out_, picture.rgb);
+      yuv_to_rgb<uint8_t>(packed_, out_, picture.rgb);
       break;
     case GST_VIDEO_FORMAT_AYUV64:
-      yuv_to_rgb<uint16_t>(packed, out_, picture.rgb);
+      yuv_to_rgb<uint16_t>(packed_, out_, picture.rgb);
       break;
     default:
-      deep_to_rgb(packed, picture.rgb);
+      deep_to_rgb(packed_, picture.rgb);
   }
-  return ok;
+  return true;
 }
 
 // Crop metadata, as far as it lies inside the picture.

@@ -6,6 +6,7 @@
 #include <gst/video/video.h>
 
 #include <memory>
+#include <vector>
 
 #include "gstvlm-utils.h"
 #include "vlm/types.h"
@@ -17,6 +18,10 @@ struct Look {
   GstVideoInfo info;
   GstVideoOrientationMethod orientation = GST_VIDEO_ORIENTATION_IDENTITY;
 };
+
+/// Whether `buffer` holds all bytes of a picture in the look's format, or in that of its video
+/// metadata; ErrorKind::kInvalidArgument else. Maps nothing. Reentrant.
+vlm::Status check_buffer(const Look& look, GstBuffer* buffer);
 
 /// Converts frames of one format. Colour matrix and range are those of the caps; crop metadata, the
 /// pixel aspect ratio and the orientation are applied; of fields that come one in a buffer, each is
@@ -49,6 +54,7 @@ class FrameConverter {
   GstVideoInfo out_;
   Region region_;
   std::unique_ptr<GstVideoConverter, FreeConverter> converter_;
+  std::vector<uint8_t> packed_;  // its output, before the colour matrix
 };
 
 /// Turns `frame` as `method` says. Pure.

@@ -11,7 +11,9 @@
 namespace gstvlm {
 
 /// Buffers and events in their order, released when the description of a buffer's window is there.
-/// add(), wait() and take() are called by the streaming thread, the others by any.
+/// Upstream is asked for the buffers that this takes; of a pool that has no more of them, copies
+/// are held, so that upstream never runs dry. add(), wait() and take() are called by the streaming
+/// thread, the others by any.
 class HeldVideo {
  public:
   /// What may go out now: a buffer with its meta attached, an event, or neither.
@@ -20,8 +22,11 @@ class HeldVideo {
     EventPtr event;
   };
 
+  /// Adds `more` buffers to what an answered allocation query asks of the pool, or of a pool of
+  /// upstream's own where it names none.
+  void ask(GstQuery* allocation, unsigned more);
+
   /// Holds a buffer until the window `serial` is resolved; kNoTime: it only keeps its place.
-  /// Buffers of a pool that cannot grow are copied, so that upstream does not run dry.
   void add(BufferPtr buffer, uint64_t serial);
   void add(EventPtr event);
 
@@ -51,17 +56,28 @@ class HeldVideo {
     Item item;
     uint64_t serial = kNoTime;
     uint64_t bytes = 0;
+    bool borrowed = false;  // of a pool that has only so many
   };
 
   bool ready() const GSTVLM_REQUIRES(mutex_);
+  bool may_borrow(unsigned spare, unsigned minimum) const GSTVLM_REQUIRES(mutex_);
 
   mutable Mutex mutex_;
   CondVar changed_;
   std::deque<Entry> entries_ GSTVLM_GUARDED_BY(mutex_);
   std::map<uint64_t, StructurePtr> resolved_ GSTVLM_GUARDED_BY(mutex_);
   uint64_t bytes_ GSTVLM_GUARDED_BY(mutex_) = 0;
+  unsigned borrowed_ GSTVLM_GUARDED_BY(mutex_) = 0;
+  unsigned asked_ GSTVLM_GUARDED_BY(mutex_) = 0;          // buffers of a pool ...
+  unsigned asked_minimum_ GSTVLM_GUARDED_BY(mutex_) = 0;  // ... that was set up with these
   bool flushing_ GSTVLM_GUARDED_BY(mutex_) = false;
   bool all_ GSTVLM_GUARDED_BY(mutex_) = false;
 };
+
+/// How many more buffers exact metadata takes, for video of `caps`: those of the window that is
+/// being filled and of the one before it, which is being described; no more than `most_bytes` of
+/// them. Reentrant.
+unsigned buffers_to_hold(GstCaps* caps, uint64_t interval_ns, unsigned max_pending,
+                         uint64_t most_bytes);
 
 }  // namespace gstvlm

@@ -8,10 +8,6 @@
 namespace gstvlm {
 namespace {
 
-bool same_look(const Look& a, const Look& b) {
-  return gst_video_info_is_equal(&a.info, &b.info) && a.orientation == b.orientation;
-}
-
 uint64_t known_or_zero(uint64_t time) {
   return time == kNoTime ? 0 : time;
 }
@@ -40,7 +36,7 @@ GstFlowReturn Sampler::frame(GstBuffer* buffer, const Moment& moment) {
   const Settings::Streaming streaming = shared_.streaming();
   picker_.set_rule({streaming.interval_ns, streaming.interval_ns == 0 ? 1 : streaming.frames});
   frame_serial_ = kNoTime;
-  Candidate current{BufferPtr(gst_buffer_ref(buffer)), look_, moment, nullptr};
+  Candidate current{std::make_shared<Picture>(buffer, look_), moment};
   const bool when_free = streaming.interval_ns == 0 && shared_.live;
   if (!when_free || (shared_.dispatcher.ready() && shared_.dispatcher.idle())) {
     Steps steps;
@@ -54,8 +50,8 @@ GstFlowReturn Sampler::frame(GstBuffer* buffer, const Moment& moment) {
   }
   if (now_ && shared_.dispatcher.ready()) {
     now_ = false;
-    if (const auto converted = convert(current); !converted) {
-      return refuse(converted.error());
+    if (const vlm::Status readable = current.picture->check(); !readable) {
+      return refuse(readable.error());
     }
     offer_extra(current);
   }
@@ -67,6 +63,9 @@ GstFlowReturn Sampler::frame(GstBuffer* buffer, const Moment& moment) {
 // only while it may be needed.
 void Sampler::keep(Candidate candidate) {
   const bool needed = picker_.needs_last();
+  if (needed) {
+    candidate.picture->keep(true);
+  }
   const Lock lock(last_mutex_);
   last_.reset();
   if (needed) {
@@ -130,22 +129,15 @@ void Sampler::describe_now() {
   std::optional<Candidate> newest;
   {
     const Lock lock(last_mutex_);
-    if (last_) {
-      newest = Candidate{BufferPtr(gst_buffer_ref(last_->buffer.get())), last_->look, last_->moment,
-                         last_->picture};
-    }
+    newest = last_;
   }
   if (!newest || !shared_.dispatcher.ready()) {
     now_ = true;
     return;
   }
-  if (newest->picture == nullptr) {
-    vlm::Result<vlm::Frame> picture = FrameConverter(newest->look).convert(newest->buffer.get());
-    if (!picture) {
-      post_warning(shared_.element, picture.error(), Stage::kWindow);
-      return;
-    }
-    newest->picture = std::make_shared<const vlm::Frame>(std::move(*picture));
+  if (const vlm::Status readable = newest->picture->check(); !readable) {
+    post_warning(shared_.element, readable.error(), Stage::kWindow);
+    return;
   }
   offer_extra(*newest);
 }
@@ -196,13 +188,12 @@ GstFlowReturn Sampler::choose(Candidate* candidate, unsigned count) {
   if (open_.blind) {
     return GST_FLOW_OK;
   }
-  if (const auto converted = convert(*candidate); !converted) {
+  if (const vlm::Status readable = candidate->picture->check(); !readable) {
     open_.broken = true;
-    return refuse(converted.error());
+    return refuse(readable.error());
   }
-  for (unsigned i = 0; i < count; ++i) {
-    open_.chosen.push_back({nullptr, candidate->look, candidate->moment, candidate->picture});
-  }
+  candidate->picture->keep(false);
+  open_.chosen.insert(open_.chosen.end(), count, *candidate);
   return GST_FLOW_OK;
 }
 
@@ -215,10 +206,10 @@ GstFlowReturn Sampler::submit(const Step& step) {
     return flow_of(open_.broken ? shared_.dispatcher.count_broken()
                                 : shared_.dispatcher.count_passed_over());
   }
-  Job job = make_job(open_.settings, open_.chosen, false);
+  Job job = make_job(open_.settings, std::move(open_.chosen), false);
+  open_.chosen.clear();
   job.window.serial = step.serial;
   job.window.times = times(step.start_ns, step.end_ns);
-  open_.chosen.clear();
   const Offer offer = shared_.live ? shared_.dispatcher.offer_live(std::move(job))
                                    : shared_.dispatcher.offer_recorded(
                                          std::move(job), shared_.streaming().max_pending);
@@ -236,23 +227,7 @@ GstFlowReturn Sampler::refuse(const vlm::Error& error) {
   return GST_FLOW_ERROR;
 }
 
-vlm::Result<std::monostate> Sampler::convert(Candidate& candidate) {
-  if (candidate.picture != nullptr) {
-    return vlm::ok_status();
-  }
-  if (converter_ == nullptr || !same_look(candidate.look, converter_look_)) {
-    converter_ = std::make_unique<FrameConverter>(candidate.look);
-    converter_look_ = candidate.look;
-  }
-  vlm::Result<vlm::Frame> picture = converter_->convert(candidate.buffer.get());
-  if (!picture) {
-    return picture.error();
-  }
-  candidate.picture = std::make_shared<const vlm::Frame>(std::move(*picture));
-  return vlm::ok_status();
-}
-
-Job Sampler::make_job(const Settings& settings, const std::vector<Candidate>& chosen, bool extra) {
+Job Sampler::make_job(const Settings& settings, std::vector<Candidate> chosen, bool extra) {
   Job job;
   job.window.prompt = settings.prompt;
   job.window.extra = extra;
@@ -260,23 +235,19 @@ Job Sampler::make_job(const Settings& settings, const std::vector<Candidate>& ch
   job.request.prompt = settings.engine_prompt();
   job.request.options = settings.options;
   job.request.stream = stream_id(shared_.element);
-  for (const Candidate& candidate : chosen) {
-    job.request.frames.push_back(*candidate.picture);
+  for (Candidate& candidate : chosen) {
+    job.pictures.push_back(std::move(candidate.picture));
     job.window.frame_pts.push_back(candidate.moment.pts);
     job.window.utc_us = candidate.moment.utc_us;
     job.arrival_us = candidate.moment.arrival_us;
-  }
-  if (!settings.trace.empty() && !shared_.traced.exchange(true)) {
-    job.request.trace_path = settings.trace;
   }
   return job;
 }
 
 Offer Sampler::offer_extra(const Candidate& candidate) {
   const Moment& moment = candidate.moment;
-  std::vector<Candidate> chosen;
-  chosen.push_back({nullptr, candidate.look, moment, candidate.picture});
-  Job job = make_job(shared_.all_settings(), chosen, true);
+  candidate.picture->keep(false);
+  Job job = make_job(shared_.all_settings(), {candidate}, true);
   Times& times = job.window.times;
   times.pts = moment.pts;
   times.duration = known_or_zero(moment.duration);

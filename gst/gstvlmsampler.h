@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "gstvlmframe.h"
+#include "gstvlmpicture.h"
 #include "gstvlmshared.h"
 #include "gstvlmwindow.h"
 
@@ -24,14 +24,14 @@ struct Moment {
   std::optional<int64_t> utc_us;
 };
 
-/// Chooses frames, converts the chosen ones and offers their windows to the dispatcher. All calls
+/// Chooses frames, keeps the chosen ones and offers their windows to the dispatcher. All calls
 /// but describe_now() are the streaming thread's, and in recorded mode may wait. They return
 /// GST_FLOW_FLUSHING where a flush or a stop ended that, GST_FLOW_ERROR where an error was posted.
 class Sampler {
  public:
   explicit Sampler(Shared& shared) : shared_(shared) {}
 
-  void set_look(const Look& look) { look_ = look; }
+  void set_look(const Look& look) { look_ = std::make_shared<const Look>(look); }
   void set_segment(const GstSegment& segment) { segment_ = segment; }
 
   GstFlowReturn frame(GstBuffer* buffer, const Moment& moment);
@@ -49,40 +49,35 @@ class Sampler {
   uint64_t frame_serial() const { return frame_serial_; }
 
  private:
-  /// A frame that may still be wanted, and its picture once it was.
+  /// A frame that may still be wanted.
   struct Candidate {
-    BufferPtr buffer;
-    Look look;
+    std::shared_ptr<Picture> picture;
     Moment moment;
-    std::shared_ptr<const vlm::Frame> picture;
   };
   struct Open {
     uint64_t serial = kNoTime;
     Settings settings;
-    std::vector<Candidate> chosen;  // without their buffers
-    bool blind = false;             // live, and the model is not loaded
-    bool broken = false;            // a frame could not be read
+    std::vector<Candidate> chosen;
+    bool blind = false;   // live, and the model is not loaded
+    bool broken = false;  // a frame could not be read
   };
 
   GstFlowReturn run(const Steps& steps, Candidate* current);
   GstFlowReturn choose(Candidate* candidate, unsigned count);
   GstFlowReturn submit(const Step& step);
   GstFlowReturn refuse(const vlm::Error& error);
-  vlm::Result<std::monostate> convert(Candidate& candidate);
-  Job make_job(const Settings& settings, const std::vector<Candidate>& chosen, bool extra);
+  Job make_job(const Settings& settings, std::vector<Candidate> chosen, bool extra);
   Offer offer_extra(const Candidate& candidate);
   void keep(Candidate candidate);
   Times times(uint64_t start_ns, uint64_t end_ns) const;
   Candidate* last();
 
   Shared& shared_;
-  Look look_{};
+  std::shared_ptr<const Look> look_ = std::make_shared<const Look>();
   GstSegment segment_{};
   WindowPicker picker_;
   uint64_t frame_serial_ = kNoTime;
   Open open_;
-  std::unique_ptr<FrameConverter> converter_;
-  Look converter_look_{};
   std::atomic<bool> now_ = false;
 
   // The streaming thread's; describe_now() reads it.

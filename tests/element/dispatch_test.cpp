@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <map>
+#include <optional>
 #include <thread>
 
 #define GST_CAT_DEFAULT gst_vlm_debug
@@ -66,8 +67,15 @@ class Dispatch : public ::testing::Test {
     one.partial = true;
     return one;
   }
+  /// What the thread that prepares requests does, until nothing is left for the engine.
+  void feed() {
+    while (std::optional<Work> work = dispatcher.take(Clock::now())) {
+      dispatcher.submit(std::move(*work));
+    }
+  }
   Offer recorded(uint64_t serial) {
     const Offer offer = dispatcher.offer_recorded(job(serial), 8);
+    feed();
     dispatcher.close_window(serial, {serial, 1, serial, serial});
     return offer;
   }
@@ -97,6 +105,7 @@ TEST_F(Dispatch, results_come_in_the_order_of_the_windows) {
 
 TEST_F(Dispatch, result_waits_for_the_end_of_its_window) {
   ASSERT_EQ(dispatcher.offer_recorded(job(0), 8), Offer::kAccepted);
+  feed();
   engine->answer(1, "a");
   EXPECT_EQ(next_text(), "-");
   dispatcher.close_window(0, {7, 8, 9, 10});
@@ -120,11 +129,13 @@ TEST_F(Dispatch, live_keeps_one_and_the_newest) {
   for (uint64_t serial = 0; serial < 5; ++serial) {
     EXPECT_EQ(dispatcher.offer_live(job(serial)), Offer::kAccepted);
   }
+  feed();
   EXPECT_EQ(engine->last, 1u);
   EXPECT_EQ(dispatcher.counts().waiting, 2u);
   EXPECT_EQ(dispatcher.counts().passed_over, 3u);
   engine->answer(1, "first");
   EXPECT_EQ(next_text(), "first");
+  feed();
   EXPECT_EQ(engine->last, 2u);
   engine->answer(2, "newest");
   const Outcome outcome = next();
@@ -137,6 +148,7 @@ TEST_F(Dispatch, extras_do_not_wait_their_turn) {
   Job extra = job(0);
   extra.window.extra = true;
   ASSERT_EQ(dispatcher.offer_extra(std::move(extra)), Offer::kAccepted);
+  feed();
   engine->answer(2, "extra");
   EXPECT_EQ(next_text(), "extra");
   engine->answer(1, "window");
@@ -164,6 +176,44 @@ TEST_F(Dispatch, flush_cancels_and_late_answers_are_dropped) {
   EXPECT_EQ(recorded(3), Offer::kAccepted);
   EXPECT_EQ(dispatcher.counts().windows, 3u);
   EXPECT_EQ(dispatcher.counts().passed_over, 2u);
+}
+
+// A free engine's window is its own from the start, not the place of the next one.
+TEST_F(Dispatch, live_window_of_a_free_engine_is_not_replaced_while_it_is_prepared) {
+  ASSERT_EQ(dispatcher.offer_live(job(0)), Offer::kAccepted);
+  ASSERT_EQ(dispatcher.offer_live(job(1)), Offer::kAccepted);
+  EXPECT_EQ(dispatcher.counts().passed_over, 0u);
+  feed();
+  engine->answer(1, "first");
+  feed();
+  engine->answer(2, "second");
+  EXPECT_EQ(next_text(), "first");
+  EXPECT_EQ(next_text(), "second");
+}
+
+TEST_F(Dispatch, window_dropped_while_it_is_prepared_never_reaches_the_engine) {
+  ASSERT_EQ(dispatcher.offer_recorded(job(0), 8), Offer::kAccepted);
+  std::optional<Work> work = dispatcher.take(Clock::now());
+  ASSERT_TRUE(work.has_value());
+  EXPECT_FALSE(dispatcher.take(Clock::now()).has_value());
+  dispatcher.flush();
+  dispatcher.resume();
+  dispatcher.submit(std::move(*work));
+  EXPECT_EQ(engine->last, 0u);
+  EXPECT_EQ(next().kind, Outcome::Kind::kTick);
+}
+
+TEST_F(Dispatch, window_that_cannot_be_prepared_fails_in_its_place) {
+  recorded(0);
+  ASSERT_EQ(dispatcher.offer_recorded(job(1), 8), Offer::kAccepted);
+  dispatcher.close_window(1, {1, 1, 1, 1});
+  std::optional<Work> work = dispatcher.take(Clock::now());
+  ASSERT_TRUE(work.has_value());
+  dispatcher.fail_window(work->token, {vlm::ErrorKind::kInvalidArgument, "unreadable", ""});
+  EXPECT_EQ(next_text(), "-");
+  engine->answer(1, "a");
+  EXPECT_EQ(next_text(), "a");
+  EXPECT_EQ(next().result.error().message, "unreadable");
 }
 
 TEST_F(Dispatch, partial_texts_come_once_and_only_the_newest) {

@@ -262,7 +262,7 @@ void Rig::begin(const std::string& caps) {
 }
 
 GstFlowReturn Rig::push(GstClockTime pts, GstClockTime duration) {
-  return gst_harness_push(video, solid_frame(16 * 3 * 8, pts, duration).release());
+  return gst_harness_push(video, solid_frame(kFrameSize, pts, duration).release());
 }
 
 GstFlowReturn Rig::push_range(GstClockTime from, GstClockTime to) {
@@ -312,6 +312,33 @@ std::string content(GstBuffer* buffer) {
   const std::string text(reinterpret_cast<const char*>(map.data), map.size);
   gst_buffer_unmap(buffer, &map);
   return text;
+}
+
+std::shared_ptr<GstBufferPool> frame_pool(guint minimum, guint maximum) {
+  GstBufferPool* pool = gst_buffer_pool_new();
+  GstStructure* config = gst_buffer_pool_get_config(pool);
+  GstCaps* caps = gst_caps_from_string(kFrameCaps);
+  gst_buffer_pool_config_set_params(config, caps, kFrameSize, minimum, maximum);
+  gst_caps_unref(caps);
+  EXPECT_TRUE(gst_buffer_pool_set_config(pool, config));
+  EXPECT_TRUE(gst_buffer_pool_set_active(pool, TRUE));
+  return {pool, [](GstBufferPool* used) {
+            gst_buffer_pool_set_active(used, FALSE);
+            gst_object_unref(used);
+          }};
+}
+
+BufferPtr pooled_frame(GstBufferPool* pool, GstClockTime pts, guint8 value) {
+  GstBufferPoolAcquireParams params = {};
+  params.flags = GST_BUFFER_POOL_ACQUIRE_FLAG_DONTWAIT;
+  GstBuffer* buffer = nullptr;
+  if (gst_buffer_pool_acquire_buffer(pool, &buffer, &params) != GST_FLOW_OK) {
+    return nullptr;
+  }
+  gst_buffer_memset(buffer, 0, value, kFrameSize);
+  GST_BUFFER_PTS(buffer) = pts;
+  GST_BUFFER_DURATION(buffer) = 40 * GST_MSECOND;
+  return BufferPtr(buffer);
 }
 
 BufferPtr solid_frame(gsize size, GstClockTime pts, GstClockTime duration) {

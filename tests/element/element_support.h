@@ -34,6 +34,10 @@ using HarnessPtr = std::unique_ptr<GstHarness, Free>;
 /// Longest time anything here may take; only a failing test waits that long.
 inline constexpr GstClockTime kPatience = 20 * GST_SECOND;
 
+/// What a Rig's frames are.
+inline constexpr const char* kFrameCaps = "video/x-raw,format=RGB,width=16,height=8,framerate=25/1";
+inline constexpr gsize kFrameSize = 16 * 8 * 3;
+
 /// Waits until `condition` holds; false where it never does.
 bool eventually(const std::function<bool()>& condition);
 
@@ -105,7 +109,7 @@ class Rig {
   Rig& operator=(const Rig&) = delete;
 
   /// Sends stream-start, caps and a segment.
-  void begin(const std::string& caps = "video/x-raw,format=RGB,width=16,height=8,framerate=25/1");
+  void begin(const std::string& caps = kFrameCaps);
   /// Pushes one solid frame.
   GstFlowReturn push(GstClockTime pts, GstClockTime duration = 40 * GST_MSECOND);
   /// Pushes frames of 25 a second with timestamps in [from, to).
@@ -143,6 +147,13 @@ class Folder {
 
 /// The bytes of a buffer as text.
 std::string content(GstBuffer* buffer);
+
+/// An active pool of `maximum` buffers (0: any number) for the rig's frames, of which `minimum` are
+/// there from the start.
+std::shared_ptr<GstBufferPool> frame_pool(guint minimum, guint maximum);
+
+/// A solid frame of such a pool; null where it has none to give at once.
+BufferPtr pooled_frame(GstBufferPool* pool, GstClockTime pts, guint8 value = 0x40);
 
 /// A buffer of one value.
 BufferPtr solid_frame(gsize size, GstClockTime pts, GstClockTime duration);

@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <string>
 
-
 namespace gstvlm {
 namespace {
 
@@ -202,6 +201,22 @@ TEST(Frame, size_of_the_picture_is_that_of_its_metadata) {
   const vlm::Result<vlm::Frame> frame = FrameConverter(look).convert(buffer.get());
   ASSERT_TRUE(frame.ok());
   EXPECT_EQ(frame->rgb, std::vector<uint8_t>(384, 7));
+}
+
+// The end of the last plane decides, whatever the buffer's size would be without metadata.
+TEST(Frame, metadata_may_not_claim_more_than_the_buffer_holds) {
+  const Look look = look_of("video/x-raw,format=I420,width=16,height=8,framerate=1/1");
+  constexpr gsize kNeeded = 200 + 3 * 32 + 8;
+  for (const gsize size : {kNeeded, kNeeded - 1}) {
+    const BufferPtr buffer(gst_buffer_new_allocate(nullptr, size, nullptr));
+    gst_buffer_memset(buffer.get(), 0, 128, size);
+    gsize offset[GST_VIDEO_MAX_PLANES] = {0, 128, 200};
+    gint stride[GST_VIDEO_MAX_PLANES] = {16, 8, 32};
+    gst_buffer_add_video_meta_full(buffer.get(), GST_VIDEO_FRAME_FLAG_NONE, GST_VIDEO_FORMAT_I420,
+                                   16, 8, 3, offset, stride);
+    EXPECT_EQ(FrameConverter(look).convert(buffer.get()).ok(), size == kNeeded);
+    EXPECT_EQ(check_buffer(look, buffer.get()).ok(), size == kNeeded);
+  }
 }
 
 // 2 × 3 pixels, each of three equal bytes:  0 1

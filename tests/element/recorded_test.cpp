@@ -387,6 +387,64 @@ TEST(Recorded, exact_is_bounded) {
   EXPECT_NE(rig.messages->next_error().find("max-held-bytes"), std::string::npos);
 }
 
+/// Buffers that the allocation query asks of a pool, for a neighbour that wants `minimum` itself.
+guint asked_of(Rig& rig, guint minimum, guint maximum) {
+  GstCaps* caps = gst_caps_from_string(kFrameCaps);
+  GstQuery* query = gst_query_new_allocation(caps, TRUE);
+  gst_caps_unref(caps);
+  // The harness answers with the query as it is: what is in it is what the neighbour says.
+  if (minimum > 0) {
+    gst_query_add_allocation_pool(query, nullptr, kFrameSize, minimum, maximum);
+  }
+  EXPECT_TRUE(gst_pad_peer_query(rig.video->srcpad, query));
+  EXPECT_EQ(gst_query_get_n_allocation_pools(query), 1u);
+  guint most = 0;
+  gst_query_parse_nth_allocation_pool(query, 0, nullptr, nullptr, &minimum, &most);
+  EXPECT_EQ(most, maximum == 0 ? 0 : minimum + maximum - 2);
+  gst_query_unref(query);
+  return minimum;
+}
+
+// 25 frames a second: two windows of a second and what is on the way between them.
+TEST(Recorded, exact_asks_for_the_buffers_that_it_holds) {
+  Rig rig("mode=recorded interval=1000000000 meta-policy=exact");
+  rig.begin();
+  EXPECT_EQ(asked_of(rig, 2, 0), 2u + 52);
+  EXPECT_EQ(asked_of(rig, 2, 3), 2u + 52);
+  EXPECT_EQ(asked_of(rig, 0, 0), 52u);
+  rig.set("max-held-bytes=3840");
+  EXPECT_EQ(asked_of(rig, 2, 0), 2u + 10);
+}
+
+// With the buffers that it asked for nothing is copied; with fewer some are, and the pool never
+// runs dry.
+TEST(Recorded, exact_holds_what_the_pool_has_and_copies_of_the_rest) {
+  for (const bool granted : {true, false}) {
+    Rig rig("mode=recorded interval=1000000000 meta-policy=exact model=fake:held");
+    rig.begin();
+    const guint asked = asked_of(rig, 2, 2);
+    const guint buffers = granted ? asked : 3;
+    const auto pool = frame_pool(buffers, buffers);
+    close_gate();
+    std::vector<GstMemory*> sent;
+    for (guint64 i = 0; i < 30; ++i) {
+      BufferPtr buffer = pooled_frame(pool.get(), i * 40 * GST_MSECOND);
+      ASSERT_NE(buffer, nullptr) << i;
+      sent.push_back(gst_buffer_peek_memory(buffer.get(), 0));
+      ASSERT_EQ(gst_harness_push(rig.video, buffer.release()), GST_FLOW_OK);
+    }
+    EXPECT_EQ(gst_harness_buffers_received(rig.video), 0u);
+    open_gate();
+    ASSERT_TRUE(rig.eos());
+    const std::vector<BufferPtr> received = rig.buffers();
+    ASSERT_EQ(received.size(), sent.size());
+    for (size_t i = 0; i < sent.size(); ++i) {
+      EXPECT_EQ(gst_buffer_peek_memory(received[i].get(), 0) == sent[i], granted) << i;
+      EXPECT_NE(meta_of(received[i].get()), nullptr) << i;
+    }
+  }
+}
+
 TEST(Recorded, exact_is_refused_for_live_video) {
   Rig rig("mode=live meta-policy=exact");
   rig.begin();
