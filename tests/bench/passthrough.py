@@ -54,7 +54,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     build = options.build.resolve()
-    environment = dict(os.environ, GST_PLUGIN_PATH=str(build / "gst"), VLM_MODEL="fake:",
+    environment = dict(os.environ, GST_PLUGIN_PATH=str(build / "gst"), VLM_MODEL="fake:text=A drawing.",
                        VLM_ENGINE_LIBRARY=str(build / "tests" / "element" / "libfake-engine.so"))
     with tempfile.TemporaryDirectory() as folder:
         clip = f"{folder}/clip.mp4"
