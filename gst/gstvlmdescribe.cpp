@@ -28,12 +28,19 @@
  *   nothing is shown (a hole of more than a frame, a GAP event, an empty buffer with the GAP flag)
  *   there is no window. DISCONT alone changes nothing: timestamps say what is missing.
  * * A buffer without PTS follows the one before it, the first one begins where the segment is
- *   entered. Without stream time (segments not in TIME format) video passes undescribed.
+ *   entered. Without stream time (segments not in TIME format) video passes undescribed. The flag
+ * GAP on a buffer with content changes nothing.
  * * A segment that maps times otherwise ends the window, so does a stream-start; a segment that
  *   only repeats or prolongs the one before does not. Caps may change inside a window.
- * * A rate changes only how fast windows come. With a negative rate they come from the end, and
- *   sampling points count from a window's end. In trick modes a frame lasts until the next one.
- * * A flush drops the open window and those on their way; they count as passed over.
+ * * A rate changes only how fast windows come, an INSTANT_RATE_CHANGE nothing at all. With a
+ * negative rate, or a negative applied rate, they come from the end, and sampling points count from
+ * a window's end. In trick modes that leave out frames one lasts until the next; backwards, windows
+ *   without a frame of their own are left out.
+ * * A flush, with or without a seek, drops the open window and those on their way; they count as
+ *   passed over. What follows starts anew, wherever it is.
+ * * EOS and SEGMENT_DONE end the open window and go on when its description has been delivered, and
+ *   on the text pad behind the texts. Live, they wait for #GstVlmDescribe:eos-timeout at most, and
+ *   what is not there then counts as passed over.
  *
  * ## What becomes of the buffers
  * The streaming thread only notes which frames are wanted; a thread of the element's own converts
