@@ -5,7 +5,7 @@
 //   fake:KEY=VALUE,…   load (ms), delay (ms for each request), fail-check, fail-load (a sentence),
 //                      fail-every (N: each Nth request fails), error (kind of those failures:
 //                      device, memory, argument, long), words (as partial texts), text (instead of
-//                      the standard one; ~ is a line break)
+//                      the standard one; ~ is a line break), options (the text lists them)
 //
 // The standard text is "PROMPT|WxH|R,G,B|N": the first frame's size and mean colour and the number
 // of frames. All of it is reached through vlm_engine_api, as the real one is.
@@ -18,6 +18,8 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
+#include <sstream>
 #include <thread>
 
 #include "vlm/engine.h"
@@ -79,6 +81,44 @@ std::string seen(const vlm::Request& request) {
          std::to_string((sum[1] + pixels / 2) / pixels) + "," +
          std::to_string((sum[2] + pixels / 2) / pixels) + "|" +
          std::to_string(request.frames.size());
+}
+
+template <typename T>
+std::string one_option(const char* name, const std::optional<T>& value) {
+  std::ostringstream text;
+  if (value) {
+    text << name << "=" << *value << ";";
+  }
+  return text.str();
+}
+
+// What the request asks for beside its pictures: only what was set.
+std::string options_of(const vlm::Request& request) {
+  const vlm::Options& options = request.options;
+  std::optional<int> early;
+  if (options.early_stopping) {
+    early = static_cast<int>(*options.early_stopping);
+  }
+  std::string text =
+      "prompt=" + request.prompt.turns.back().text + ";" +
+      "prompt-format=" + request.prompt.format + ";" +
+      one_option("system-prompt", request.prompt.system) +
+      "image-aspect-ratio=" + std::to_string(static_cast<int>(options.image_aspect_ratio)) + ";" +
+      one_option("max-new-tokens", options.max_new_tokens) +
+      one_option("min-new-tokens", options.min_new_tokens) +
+      one_option("temperature", options.temperature) + one_option("top-k", options.top_k) +
+      one_option("top-p", options.top_p) + one_option("min-p", options.min_p) +
+      one_option("repetition-penalty", options.repetition_penalty) +
+      one_option("no-repeat-ngram-size", options.no_repeat_ngram_size) +
+      one_option("repetition-guard", options.repetition_guard) +
+      one_option("top-logprobs", options.top_logprobs) +
+      one_option("num-beams", options.num_beams) +
+      one_option("length-penalty", options.length_penalty) + one_option("early-stopping", early) +
+      one_option("seed", options.seed);
+  for (const std::string& stop : options.stop) {
+    text += "stop=" + stop + ";";
+  }
+  return text + "frames=" + std::to_string(request.frames.size()) + ";";
 }
 
 class FakeEngine : public vlm::Engine {
@@ -175,7 +215,11 @@ class FakeEngine : public vlm::Engine {
       }
     }
     vlm::Description description;
-    description.text = settings_.count("text") > 0 ? settings_["text"] : seen(item.request);
+    if (settings_.count("options") > 0) {
+      description.text = options_of(item.request);
+    } else {
+      description.text = settings_.count("text") > 0 ? settings_["text"] : seen(item.request);
+    }
     description.prompt = "USER: <image>\n" + item.request.prompt.turns.back().text;
     description.token_ids = {5, 6, 7, 2};
     description.logprobs = {-0.5F, -0.25F, -0.25F, -1.0F};

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
+#include <gst/controller/controller.h>
 #include <gtest/gtest.h>
 
+#include <iterator>
 #include <map>
+#include <set>
 
 #include "element_support.h"
 
@@ -156,6 +159,113 @@ TEST(Properties, what_is_set_is_read_back) {
     GParamSpec* spec =
         g_object_class_find_property(G_OBJECT_GET_CLASS(describe.get()), name.c_str());
     EXPECT_EQ(value_of(describe.get(), spec), value) << name;
+  }
+}
+
+/// What a window asks of the engine, and as the fake engine tells it.
+struct Change {
+  const char* property;
+  std::string value;  // GStreamer writes into it while it reads
+  const char* told;   // null: "PROPERTY=VALUE"
+};
+
+// One after the other while video flows: the window that has begun keeps what it began with, the
+// next one has the new value, and all that were changed before stay.
+TEST(Properties, each_takes_effect_on_the_next_window) {
+  const Change changes[] = {
+      {"prompt", "Why", nullptr},
+      {"prompt-format", "raw", nullptr},
+      {"system-prompt", "s", nullptr},
+      {"image-aspect-ratio", "pad", "image-aspect-ratio=2"},
+      {"frames", "3", nullptr},
+      {"max-new-tokens", "13", nullptr},
+      {"min-new-tokens", "14", nullptr},
+      {"temperature", "0.5", nullptr},
+      {"top-k", "15", nullptr},
+      {"top-p", "0.25", nullptr},
+      {"min-p", "0.125", nullptr},
+      {"repetition-penalty", "1.5", nullptr},
+      {"no-repeat-ngram-size", "3", nullptr},
+      {"repetition-guard", "5", nullptr},
+      {"top-logprobs", "6", nullptr},
+      {"num-beams", "4", nullptr},
+      {"length-penalty", "-1", nullptr},
+      {"early-stopping", "never", "early-stopping=2"},
+      {"seed", "18446744073709551614", nullptr},
+      {"stop", "< (string)a, (string)b >", "stop=a;stop=b"},
+  };
+  Rig rig("mode=recorded interval=200000000 model=fake:options");
+  rig.begin();
+  guint64 window = 0;
+  ASSERT_EQ(rig.push(0), GST_FLOW_OK);
+  std::vector<std::string> expected;
+  for (const Change& change : changes) {
+    gst_util_set_object_arg(G_OBJECT(rig.element), change.property, change.value.c_str());
+    const guint64 begun = window++ * 200 * GST_MSECOND;
+    // The rest of this window and the first frame of the next.
+    ASSERT_EQ(rig.push_range(begun + 40 * GST_MSECOND, begun + 240 * GST_MSECOND), GST_FLOW_OK);
+    const MessagePtr message = rig.messages->next_description();
+    ASSERT_NE(message, nullptr);
+    const std::string text = text_of(description(message.get()));
+    for (const std::string& told : expected) {
+      EXPECT_NE(text.find(told), std::string::npos) << change.property << ": " << text;
+    }
+    std::string told = change.told != nullptr ? change.told : change.property;
+    if (change.told == nullptr) {
+      told.append("=").append(change.value);
+    }
+    expected.push_back(told.append(";"));
+    EXPECT_EQ(text.find(expected.back()), std::string::npos) << text;
+  }
+  ASSERT_TRUE(rig.eos());
+  const std::string text = text_of(description(rig.messages->next_description().get()));
+  for (const std::string& told : expected) {
+    EXPECT_NE(text.find(told), std::string::npos) << told << ": " << text;
+  }
+  // All that may change while playing were among them, but for those that the engine never sees.
+  std::set<std::string> left;
+  for (const auto& [name, contract] : kContract) {
+    const GParamSpec* spec =
+        g_object_class_find_property(G_OBJECT_GET_CLASS(rig.element), name.c_str());
+    if ((spec->flags & GST_PARAM_MUTABLE_PLAYING) != 0) {
+      left.insert(name);
+    }
+  }
+  for (const Change& change : changes) {
+    EXPECT_EQ(left.erase(change.property), 1u) << change.property;
+  }
+  EXPECT_EQ(left, (std::set<std::string>{"active", "details", "eos-timeout", "interval", "latency",
+                                         "max-held-bytes", "max-pending", "on-error", "partial",
+                                         "stats-interval"}));
+}
+
+// Numbers that make sense as a curve over time; a window takes the value of the moment it begins.
+TEST(Properties, numbers_of_generation_follow_a_controller) {
+  Rig rig("mode=recorded interval=1000000000 model=fake:options,curve");
+  GstControlSource* source = gst_interpolation_control_source_new();
+  g_object_set(source, "mode", GST_INTERPOLATION_MODE_LINEAR, nullptr);
+  auto* values = GST_TIMED_VALUE_CONTROL_SOURCE(source);
+  gst_timed_value_control_source_set(values, 0, 1);
+  gst_timed_value_control_source_set(values, 4 * GST_SECOND, 9);
+  for (const char* name : {"max-new-tokens", "min-new-tokens", "temperature", "top-k",
+                           "repetition-penalty", "no-repeat-ngram-size", "repetition-guard",
+                           "top-logprobs", "num-beams", "length-penalty"}) {
+    ASSERT_TRUE(gst_object_add_control_binding(
+        GST_OBJECT(rig.element),
+        gst_direct_control_binding_new_absolute(GST_OBJECT(rig.element), name, source)))
+        << name;
+  }
+  gst_object_unref(source);
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 3 * GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  for (const char* value : {"=1;", "=3;", "=5;"}) {
+    const MessagePtr message = rig.messages->next_description();
+    ASSERT_NE(message, nullptr);
+    const std::string text = text_of(description(message.get()));
+    EXPECT_NE(text.find(std::string(";temperature") + value), std::string::npos) << text;
+    EXPECT_NE(text.find(std::string("max-new-tokens") + value), std::string::npos) << text;
+    EXPECT_NE(text.find(std::string("length-penalty") + value), std::string::npos) << text;
   }
 }
 
