@@ -49,6 +49,10 @@
  * pool can grow; of one that cannot, and of a device's memory, the bytes are copied and the buffer
  * is given back at once, so that cameras and decoders with few buffers go on.
  *
+ * The model sees a frame as a viewer does: turned as `image-orientation` says, cropped, with square
+ * pixels, in full-range RGB by the caps' colour matrix and range. Both fields of an interlaced
+ * frame are woven as they lie in it; of fields that come one in a buffer each is a picture.
+ *
  * With meta-policy=exact video is held until its description is there. The allocation query then
  * asks for two windows of buffers more, at most #GstVlmDescribe:max-held-bytes of them; what a pool
  * does not have is held as a copy. In any other case that query passes as it is.

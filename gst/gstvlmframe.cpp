@@ -151,6 +151,20 @@ void deep_to_rgb(const std::vector<uint8_t>& packed, std::vector<uint8_t>& rgb) 
   }
 }
 
+// Red, green and blue that leave room at both ends, to 0 to 255. `from` may be `to`.
+template <typename Sample>
+void stretch(const Sample* from, size_t step, const GstVideoInfo& info, uint8_t* to, size_t count) {
+  gint offset[GST_VIDEO_MAX_COMPONENTS];
+  gint scale[GST_VIDEO_MAX_COMPONENTS];
+  gst_video_color_range_offsets(GST_VIDEO_COLOR_RANGE_16_235, info.finfo, offset, scale);
+  const auto gain = static_cast<float>(255.0 / scale[0]);
+  for (size_t i = 0; i < count; ++i, from += step, to += 3) {
+    for (size_t c = 0; c < 3; ++c) {
+      to[c] = to_byte(static_cast<float>(from[c] - offset[0]) * gain);
+    }
+  }
+}
+
 vlm::Error bad_buffer(const GstVideoInfo& info, GstBuffer* buffer) {
   const std::string format = gst_video_format_to_string(GST_VIDEO_INFO_FORMAT(&info));
   const std::string size = std::to_string(GST_VIDEO_INFO_WIDTH(&info)) + "×" +
@@ -249,10 +263,19 @@ bool FrameConverter::run(const GstVideoFrame& frame, vlm::Frame& picture) {
   gst_buffer_unref(wrapped);
   picture.width = GST_VIDEO_INFO_WIDTH(&out_);
   picture.height = GST_VIDEO_INFO_HEIGHT(&out_);
-  if (rgb || !ok) {
-    return ok;
+  if (!ok) {
+    return false;
   }
-  picture.rgb.resize(static_cast<size_t>(picture.width) * static_cast<size_t>(picture.height) * 3);
+  const bool narrow =
+      GST_VIDEO_INFO_IS_RGB(&in_) && in_.colorimetry.range == GST_VIDEO_COLOR_RANGE_16_235;
+  const size_t pixels = static_cast<size_t>(picture.width) * static_cast<size_t>(picture.height);
+  if (rgb) {
+    if (narrow) {
+      stretch(picture.rgb.data(), 3, out_, picture.rgb.data(), pixels);
+    }
+    return true;
+  }
+  picture.rgb.resize(pixels * 3);
   switch (GST_VIDEO_INFO_FORMAT(&out_)) {
     case GST_VIDEO_FORMAT_AYUV:
       yuv_to_rgb<uint8_t>(packed_, out_, picture.rgb);
@@ -261,7 +284,12 @@ bool FrameConverter::run(const GstVideoFrame& frame, vlm::Frame& picture) {
       yuv_to_rgb<uint16_t>(packed_, out_, picture.rgb);
       break;
     default:
-      deep_to_rgb(packed_, picture.rgb);
+      if (narrow) {
+        stretch(reinterpret_cast<const uint16_t*>(packed_.data()) + 1, 4, out_, picture.rgb.data(),
+                pixels);
+      } else {
+        deep_to_rgb(packed_, picture.rgb);
+      }
   }
   return true;
 }

@@ -3,6 +3,7 @@
 // What events and flags do to windows: as the element's documentation has it under "Which frames
 // are described".
 
+#include <gst/video/video.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -212,6 +213,53 @@ TEST(Events, segment_without_times_passes_undescribed) {
   ASSERT_TRUE(rig.eos());
   EXPECT_EQ(rig.buffers().size(), 25u);
   EXPECT_TRUE(rig.messages->descriptions().empty());
+}
+
+/// Size and mean colour of what the next window shows: one frame is pushed for it.
+std::string seen_of(Rig& rig, GstClockTime pts, const std::string& meta = "") {
+  BufferPtr buffer = solid_frame(kFrameSize, pts, 40 * GST_MSECOND);
+  if (meta == "crop") {
+    GstVideoCropMeta* crop = gst_buffer_add_video_crop_meta(buffer.get());
+    crop->x = 3;
+    crop->y = 1;
+    crop->width = 10;
+    crop->height = 5;
+  }
+  EXPECT_EQ(gst_harness_push(rig.video, buffer.release()), GST_FLOW_OK);
+  const MessagePtr message = rig.messages->next_description();
+  return message == nullptr ? "" : text_of(description(message.get()));
+}
+
+bool turn(Rig& rig, const char* orientation) {
+  return rig.push_event(
+      gst_event_new_tag(gst_tag_list_new(GST_TAG_IMAGE_ORIENTATION, orientation, nullptr)));
+}
+
+// As a viewer would: turned as the tags say, cropped, with square pixels.
+TEST(Events, tags_metadata_and_pixels_decide_how_the_picture_is_seen) {
+  Rig rig("mode=recorded interval=0 prompt=p");
+  rig.begin();
+  GstClockTime pts = 0;
+  const auto seen = [&](const std::string& meta = "") {
+    return seen_of(rig, pts += 40 * GST_MSECOND, meta).substr(2, 5);
+  };
+  EXPECT_EQ(seen(), "16x8|");
+  ASSERT_TRUE(turn(rig, "rotate-90"));
+  EXPECT_EQ(seen(), "8x16|");
+  EXPECT_EQ(seen("crop"), "5x10|");
+  ASSERT_TRUE(turn(rig, "flip-rotate-270"));
+  EXPECT_EQ(seen(), "8x16|");
+  // Tags about something else leave it.
+  ASSERT_TRUE(rig.push_event(gst_event_new_tag(gst_tag_list_new(GST_TAG_TITLE, "t", nullptr))));
+  EXPECT_EQ(seen(), "8x16|");
+  ASSERT_TRUE(turn(rig, "rotate-180"));
+  EXPECT_EQ(seen("crop"), "10x5|");
+  ASSERT_TRUE(turn(rig, "rotate-90"));
+  rig.begin("video/x-raw,format=RGB,width=16,height=8,framerate=25/1,pixel-aspect-ratio=2/1");
+  pts = 0;
+  // Another stream is not turned.
+  EXPECT_EQ(seen(), "32x8|");
+  EXPECT_EQ(seen("crop"), "20x5|");
 }
 
 // A stream that ends while the model is busy: first the descriptions, then the texts, then the end

@@ -99,6 +99,7 @@ INSTANTIATE_TEST_SUITE_P(Standards, Colour,
                          ::testing::Values(Coding{"bt601", 0.299, 0.114, false},
                                            Coding{"bt709", 0.2126, 0.0722, false},
                                            Coding{"bt2020", 0.2627, 0.0593, false},
+                                           Coding{"smpte240m", 0.212, 0.087, false},
                                            Coding{"1:4:5:1", 0.299, 0.114, true},
                                            Coding{"1:3:5:1", 0.2126, 0.0722, true}));
 
@@ -175,6 +176,116 @@ TEST(Frame, field_in_a_buffer_is_a_picture) {
   ASSERT_TRUE(frame.ok());
   EXPECT_EQ(frame->height, 4);
   EXPECT_EQ(frame->width, 8);
+}
+
+/// An I420 frame whose lines belong to two fields, red and blue by turns, with colour differences
+/// of their own.
+BufferPtr two_fields(const Look& look) {
+  BufferPtr buffer(gst_buffer_new_allocate(nullptr, look.info.size, nullptr));
+  gst_buffer_memset(buffer.get(), 0, 0, look.info.size);
+  constexpr uint8_t kFields[2][3] = {{81, 90, 240}, {41, 240, 110}};
+  GstMapInfo map;
+  EXPECT_TRUE(gst_buffer_map(buffer.get(), &map, GST_MAP_WRITE));
+  for (guint c = 0; c < 3; ++c) {
+    for (int y = 0; y < GST_VIDEO_INFO_COMP_HEIGHT(&look.info, c); ++y) {
+      std::fill_n(map.data + GST_VIDEO_INFO_COMP_OFFSET(&look.info, c) +
+                      y * GST_VIDEO_INFO_COMP_STRIDE(&look.info, c),
+                  GST_VIDEO_INFO_COMP_WIDTH(&look.info, c), kFields[y % 2][c]);
+    }
+  }
+  gst_buffer_unmap(buffer.get(), &map);
+  return buffer;
+}
+
+// Both fields of a frame are seen, woven as they lie in it, and neither gets the other's colours.
+TEST(Frame, fields_of_a_frame_keep_their_colours) {
+  const Coding coding{"bt601", 0.299, 0.114, false};
+  const std::pair<const char*, guint> kinds[] = {{"interleaved", 0},
+                                                 {"interleaved", GST_VIDEO_BUFFER_FLAG_TFF},
+                                                 {"mixed", GST_VIDEO_BUFFER_FLAG_INTERLACED}};
+  for (const auto& [mode, flags] : kinds) {
+    const Look look = look_of(
+        "video/x-raw,format=I420,width=16,height=16,framerate=25/1,colorimetry=bt601,"
+        "interlace-mode=" +
+        std::string(mode));
+    const BufferPtr buffer = two_fields(look);
+    GST_BUFFER_FLAG_SET(buffer.get(), flags);
+    const vlm::Result<vlm::Frame> frame = FrameConverter(look).convert(buffer.get());
+    ASSERT_TRUE(frame.ok());
+    ASSERT_EQ(frame->height, 16);
+    for (size_t i = 0; i < frame->rgb.size(); ++i) {
+      const bool second = i / (16 * 3) % 2 == 1;
+      const std::array<double, 3> expected = reference_rgb(
+          coding, second ? std::array<int, 3>{41, 240, 110} : std::array<int, 3>{81, 90, 240});
+      EXPECT_NEAR(frame->rgb[i], expected[i % 3], 0.51) << mode << " byte " << i;
+    }
+  }
+}
+
+// Without the flag a buffer of mixed video is progressive: lines share colours in pairs.
+TEST(Frame, progressive_frame_of_mixed_video_is_not_woven) {
+  const Look mixed =
+      look_of("video/x-raw,format=I420,width=16,height=16,framerate=25/1,interlace-mode=mixed");
+  const Look progressive = look_of("video/x-raw,format=I420,width=16,height=16,framerate=25/1");
+  const BufferPtr buffer = two_fields(mixed);
+  const vlm::Result<vlm::Frame> one = FrameConverter(mixed).convert(buffer.get());
+  const vlm::Result<vlm::Frame> other = FrameConverter(progressive).convert(buffer.get());
+  ASSERT_TRUE(one.ok() && other.ok());
+  EXPECT_EQ(one->rgb, other->rgb);
+}
+
+// Where every pixel has its own colour differences, every pixel is the reference's.
+TEST_P(Colour, every_pixel_follows_matrix_and_range) {
+  const Coding& coding = GetParam();
+  const Look look =
+      look_of("video/x-raw,format=Y444,width=37,height=23,framerate=1/1,colorimetry=" +
+              std::string(coding.colorimetry));
+  const BufferPtr buffer(gst_buffer_new_allocate(nullptr, look.info.size, nullptr));
+  GstMapInfo map;
+  ASSERT_TRUE(gst_buffer_map(buffer.get(), &map, GST_MAP_WRITE));
+  unsigned state = 1;
+  for (gsize i = 0; i < map.size; ++i) {
+    state = state * 1664525U + 1013904223U;
+    map.data[i] = static_cast<uint8_t>(state >> 24);
+  }
+  const vlm::Result<vlm::Frame> frame = FrameConverter(look).convert(buffer.get());
+  ASSERT_TRUE(frame.ok());
+  for (size_t y = 0; y < 23; ++y) {
+    for (size_t x = 0; x < 37; ++x) {
+      std::array<int, 3> yuv{};
+      for (guint c = 0; c < 3; ++c) {
+        yuv[c] = map.data[GST_VIDEO_INFO_COMP_OFFSET(&look.info, c) +
+                          y * static_cast<size_t>(GST_VIDEO_INFO_COMP_STRIDE(&look.info, c)) + x];
+      }
+      const std::array<double, 3> expected = reference_rgb(coding, yuv);
+      for (size_t c = 0; c < 3; ++c) {
+        ASSERT_NEAR(frame->rgb[(y * 37 + x) * 3 + c], expected[c], 0.51) << x << "," << y;
+      }
+    }
+  }
+  gst_buffer_unmap(buffer.get(), &map);
+}
+
+// Red, green and blue of 16 to 235 are as bright as those of 0 to 255.
+TEST(Frame, range_of_rgb_is_honoured) {
+  for (const char* format : {"RGB", "BGRx", "GBR", "RGBA64_LE"}) {
+    const bool deep = std::string(format) == "RGBA64_LE";
+    const Look look =
+        look_of("video/x-raw,width=16,height=4,framerate=1/1,colorimetry=2:1:5:1,format=" +
+                std::string(format));
+    ASSERT_EQ(look.info.colorimetry.range, GST_VIDEO_COLOR_RANGE_16_235);
+    for (const int value : {0, 16, 100, 128, 235, 255}) {
+      const BufferPtr buffer(gst_buffer_new_allocate(nullptr, look.info.size, nullptr));
+      gst_buffer_memset(buffer.get(), 0, static_cast<guint8>(value), look.info.size);
+      const vlm::Result<vlm::Frame> frame = FrameConverter(look).convert(buffer.get());
+      ASSERT_TRUE(frame.ok());
+      const double sample = deep ? value * 257 / 256.0 : value;
+      const double expected = std::clamp((sample - 16) * 255 / 219, 0.0, 255.0);
+      for (size_t i = 0; i < frame->rgb.size(); ++i) {
+        ASSERT_NEAR(frame->rgb[i], expected, 0.51) << format << " " << value;
+      }
+    }
+  }
 }
 
 TEST(Frame, small_or_empty_buffer_is_named) {
