@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <climits>
 
+#include "gstvlmanalytics.h"
 #include "gstvlmdescription.h"
 #include "gstvlmpool.h"
 
@@ -115,6 +116,7 @@ HeldVideo::Item HeldVideo::take() {
     if (found->second != nullptr) {
       item.buffer.reset(gst_buffer_make_writable(item.buffer.release()));
       attach_description(item.buffer.get(), found->second.get());
+      attach_analytics(item.buffer.get(), found->second.get());
     }
     // Windows go out in order: older ones are not asked for again.
     resolved_.erase(resolved_.begin(), found);

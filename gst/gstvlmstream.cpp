@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gstvlmanalytics.h"
 #include "gstvlmdescription.h"
 #include "gstvlmsegment.h"
 
@@ -103,6 +104,7 @@ GstFlowReturn Stream::pass(BufferPtr buffer, const std::optional<Moment>& moment
       // Copies the buffer's header where somebody else holds it too, never the memory.
       buffer.reset(gst_buffer_make_writable(buffer.release()));
       attach_description(buffer.get(), latest.get());
+      attach_analytics(buffer.get(), latest.get());
     }
   }
   return push(std::move(buffer));

@@ -197,13 +197,13 @@ GstStateChangeReturn Pipeline::set_state(GstState state) {
   return gst_element_set_state(pipeline, state);
 }
 
-std::vector<MessagePtr> Pipeline::run() {
+std::vector<MessagePtr> Pipeline::run(GstClockTime patience) {
   std::vector<MessagePtr> found;
   EXPECT_TRUE(play());
   const auto types =
       static_cast<GstMessageType>(GST_MESSAGE_EOS | GST_MESSAGE_ERROR | GST_MESSAGE_ELEMENT);
   while (true) {
-    MessagePtr message = messages.next(types);
+    MessagePtr message = messages.next(types, patience);
     if (message == nullptr) {
       ADD_FAILURE() << "nothing came for a long time";
       return found;

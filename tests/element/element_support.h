@@ -93,8 +93,9 @@ class Pipeline {
   ElementPtr operator[](const char* name) const;
   bool play();
   GstStateChangeReturn set_state(GstState state);
-  /// Plays until EOS and returns the descriptions in between; the test fails on an error.
-  std::vector<MessagePtr> run();
+  /// Plays until EOS and returns the descriptions in between; the test fails on an error, or where
+  /// nothing comes for longer than `patience`.
+  std::vector<MessagePtr> run(GstClockTime patience = kPatience);
 
   GstElement* const pipeline;
   Messages messages;
