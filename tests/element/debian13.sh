@@ -22,17 +22,24 @@ cat >"$tree/gst-vlm/inside.sh" <<'END'
 set -eu
 cd /gst-vlm
 mkdir -p out
-flags="-std=c++20 -O1 -fPIC -Wall -Wextra -Werror -Iinclude -Igst $(pkg-config --cflags gstreamer-check-1.0 \
+flags="-std=c++20 -O1 -fPIC -Wall -Wextra -Wno-missing-field-initializers -Werror -Iinclude -Igst $(pkg-config --cflags gstreamer-check-1.0 \
   gstreamer-app-1.0 gstreamer-controller-1.0 gstreamer-analytics-1.0)"
 libs="$(pkg-config --libs gstreamer-check-1.0 gstreamer-app-1.0 gstreamer-controller-1.0 gstreamer-video-1.0 \
   gstreamer-analytics-1.0) -ldl -pthread"
 text_mtd=$(grep -rqs gst_analytics_relation_meta_add_text_mtd /usr/include/gstreamer-1.0/gst/analytics && echo 1 || echo 0)
-defines='-DVERSION="0" -DGST_PACKAGE_ORIGIN="gst-vlm" -DPACKAGE="gst-vlm" -DVLM_PLUGINDIR="/p" -DVLM_LIBDIR="/l"
-  -DVLM_DATADIR="/d" -DVLM_HAVE_ANALYTICS=1'
-for source in gst/*.cpp element/fake_engine.cpp element/element_support.cpp; do
-  object=out/$(basename "$source" .cpp).o
-  [ "$object" -nt "$source" ] || echo "g++ $flags $defines -DVLM_HAVE_TEXT_MTD=$text_mtd -c $source -o $object"
-done | xargs -P "$(nproc)" -I{} sh -c '{}'
+cat >config.h <<CONFIG
+#define VERSION "0"
+#define PACKAGE "gst-vlm"
+#define GST_PACKAGE_ORIGIN "gst-vlm"
+#define VLM_PLUGINDIR "/p"
+#define VLM_LIBDIR "/l"
+#define VLM_DATADIR "/d"
+#define VLM_HAVE_ANALYTICS 1
+#define VLM_HAVE_TEXT_MTD $text_mtd
+CONFIG
+export flags
+ls gst/*.cpp element/fake_engine.cpp element/element_support.cpp |
+  xargs -P "$(nproc)" -I{} sh -c 'g++ $flags -include config.h -c {} -o out/$(basename {} .cpp).o'
 g++ -shared out/gstvlm*.o -o out/libgstvlm.so $libs
 g++ -shared out/fake_engine.o -o out/libfake-engine.so
 export GST_PLUGIN_PATH=/gst-vlm/out GST_REGISTRY=/gst-vlm/registry VLM_ENGINE_LIBRARY=/gst-vlm/out/libfake-engine.so
