@@ -57,6 +57,19 @@
  * asks for two windows of buffers more, at most #GstVlmDescribe:max-held-bytes of them; what a pool
  * does not have is held as a copy. In any other case that query passes as it is.
  *
+ * ## One model for many
+ * Elements whose model, vision-tower, model-base, device, dtype and quantization are equal share
+ * one loaded model, wherever in the process they are, and take turns at it. It lives as long as one
+ * of them is above NULL. An application may hold it itself: the message HAVE_CONTEXT of the type
+ * `vlm.engine` brings it, and gst_element_set_context(), as an answer to NEED_CONTEXT or before,
+ * gives it to an element, which then loads nothing. An element in READY loads ahead of need.
+ *
+ * ## Changing what is asked
+ * The prompt and every option of generation may change while playing and hold from the next window
+ * on; each description names the prompt that it answers. Numbers among them, `prompt` and `active`
+ * can be bound to a GstController, which goes by stream time. A custom event `vlm-prompt` from
+ * either side, with a string `prompt`, sets the prompt and goes on to others.
+ *
  * ## Times on the text pad
  * Buffers of the text pad count in stream time, because that is what subtitle encoders write, and
  * the pad's segment maps it to the running times of the video, so that muxers, overlays and sinks

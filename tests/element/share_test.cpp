@@ -66,6 +66,46 @@ TEST(Share, one_streams_error_leaves_others_alone) {
   EXPECT_EQ(opened("fake:neighbours"), 1);
 }
 
+/// An application that has a model loaded and gives it to whoever asks.
+struct Supplier {
+  GstContext* context = nullptr;
+  std::atomic<int> asked = 0;
+  std::atomic<int> loads = 0;
+
+  static GstBusSyncReply answer(GstBus*, GstMessage* message, gpointer data) {
+    auto* self = static_cast<Supplier*>(data);
+    const gchar* type = nullptr;
+    if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_NEED_CONTEXT &&
+        gst_message_parse_context_type(message, &type) && g_strcmp0(type, "vlm.engine") == 0) {
+      ++self->asked;
+      gst_element_set_context(GST_ELEMENT(GST_MESSAGE_SRC(message)), self->context);
+    }
+    self->loads += GST_MESSAGE_TYPE(message) == GST_MESSAGE_PROGRESS ? 1 : 0;
+    return GST_BUS_PASS;
+  }
+};
+
+TEST(Share, application_supplies_a_model_that_it_has_loaded) {
+  Rig loaded("mode=recorded model=fake:supplied");
+  const MessagePtr message = loaded.messages->next(GST_MESSAGE_HAVE_CONTEXT);
+  ASSERT_NE(message, nullptr);
+  Supplier supplier;
+  gst_message_parse_have_context(message.get(), &supplier.context);
+  Pipeline pipeline(
+      "videotestsrc num-buffers=5 ! video/x-raw,width=32,height=16,framerate=25/1 ! "
+      "vlmdescribe model=fake:supplied interval=100000000 ! "
+      "vlmdescribe model=fake:supplied interval=100000000 ! fakesink");
+  GstBus* bus = gst_element_get_bus(pipeline.pipeline);
+  gst_bus_set_sync_handler(bus, Supplier::answer, &supplier, nullptr);
+  EXPECT_EQ(pipeline.run().size(), 4u);
+  gst_bus_set_sync_handler(bus, nullptr, nullptr, nullptr);
+  gst_object_unref(bus);
+  gst_context_unref(supplier.context);
+  EXPECT_GE(supplier.asked, 1);
+  EXPECT_EQ(supplier.loads, 0);
+  EXPECT_EQ(opened("fake:supplied"), 1);
+}
+
 /// A branch behind `tee` that is added to a playing pipeline and taken out again.
 class Branch {
  public:
