@@ -40,7 +40,8 @@ run_packages=(
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x
 )
-test_packages=(clang libgtest-dev python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0)
+test_packages=(clang libgtest-dev python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
+  gir1.2-gst-rtsp-server-1.0)
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 fail() { echo "setup.sh: $*" >&2; exit 1; }

@@ -9,7 +9,8 @@ inline constexpr const char kHelp[] = R"(Usage: vlm-describe [OPTION…] INPUT�
 Describes pictures and video in words with a LLaVA model.
 
 INPUT is a picture (JPEG, PNG, WebP, GIF, BMP, PNM), a video file, a directory (every picture and
-video in it, sorted by name) or a URI (file:, http:, rtsp:, v4l2:).
+video in it, sorted by name), a camera (/dev/video0) or a URI (file:, http:, rtsp:, v4l2: …; HLS
+playlists too).
 
 Examples:
   vlm-describe clip.mp4                       a line for every two seconds of the video
@@ -17,6 +18,7 @@ Examples:
   vlm-describe -p "Is there a red circle?" picture.png
   vlm-describe -f jsonl -o descriptions.jsonl pictures/
   vlm-describe --interval 5 rtsp://camera/    until Ctrl-C
+  vlm-describe -o door.jsonl rtsp://front/ rtsp://back/    two at once, each line names its source
   vlm-describe -m DIR photo.jpg               with a real LLaVA-1.5 model, see below
 
 Model:
@@ -73,11 +75,20 @@ Video:
       --start SECONDS       begin here in a recording
       --end SECONDS         end here in a recording
 
+Live sources, such as cameras, go on until Ctrl-C, which ends them properly; several are described
+at once, by one model. While it is busy with one interval, the next ones are passed over. A source
+that was there and is lost is connected to again, after 1 s, 2 s and so on up to 30 s, for as long
+as it takes; one line on standard error says that it is lost, and one that it is back. Numbers and
+times of its descriptions go on. One that can't be reached at first is an error.
+      --lost-after SECONDS  without a picture for so long a source counts as lost (10)
+      --give-up-after SECONDS  a source that was lost for so long has failed (default: never)
+
 Output:
   -f, --format NAME         text, jsonl, vtt or srt (default: by the ending of -o, else text)
   -o, --output FILE         default: standard output. With several inputs a directory, which gets
                             one file for each; with jsonl also one file for all. The file appears
-                            when it is complete; a live source's grows line by line
+                            when it is complete; a live source's grows line by line, text and
+                            jsonl behind what the file holds
       --top-logprobs N      jsonl: the N likeliest tokens in the place of each chosen one; 0: none
                             (0)
       --trace FILE          tensors of the first description as safetensors

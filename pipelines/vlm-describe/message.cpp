@@ -85,7 +85,8 @@ vlm::Timing timing_of(const Fields& fields) {
 
 }  // namespace
 
-std::optional<Record> to_record(const GstStructure* structure, const std::string& source) {
+std::optional<Record> to_record(const GstStructure* structure, const std::string& source,
+                                bool live) {
   if (structure == nullptr || !gst_structure_has_name(structure, "vlm-description")) {
     return std::nullopt;
   }
@@ -98,7 +99,9 @@ std::optional<Record> to_record(const GstStructure* structure, const std::string
   record.index = fields.number<uint64_t>("index");
   // Buffers of some files begin later than the video: their times become those of the video.
   const auto pts = fields.number<uint64_t>("pts");
-  record.pts_ns = fields.has("stream-time") ? fields.number<uint64_t>("stream-time") : pts;
+  // Those of a live source begin anew with each connection, and what it has played so far does not.
+  const char* time = live ? "running-time" : "stream-time";
+  record.pts_ns = fields.has(time) ? fields.number<uint64_t>(time) : pts;
   record.duration_ns = fields.number<uint64_t>("duration");
   record.frame_pts_ns = fields.numbers<uint64_t>("frame-pts");
   for (uint64_t& frame : record.frame_pts_ns) frame += record.pts_ns - pts;

@@ -11,7 +11,9 @@
 namespace describe {
 
 /// The element's message `vlm-description`, posted with details=true, as a record; null where
-/// `structure` is something else or only partial text. Reentrant.
-std::optional<Record> to_record(const GstStructure* structure, const std::string& source);
+/// `structure` is something else or only partial text. Times count from the beginning of the video,
+/// of a `live` source from when it was first played. Reentrant.
+std::optional<Record> to_record(const GstStructure* structure, const std::string& source,
+                                bool live);
 
 }  // namespace describe

@@ -74,6 +74,8 @@ constexpr std::pair<const char*, char> kTextOptions[] = {{"model", 'm'},
                                                          {"frames", 0},
                                                          {"start", 0},
                                                          {"end", 0},
+                                                         {"lost-after", 0},
+                                                         {"give-up-after", 0},
                                                          {"format", 'f'},
                                                          {"output", 'o'},
                                                          {"trace", 0}};
@@ -267,6 +269,15 @@ void take_video(const Raw& raw, Settings& settings) {
   }
 }
 
+void take_live(const Raw& raw, Settings& settings) {
+  std::optional<uint64_t> lost_after, give_up_after;
+  take_time(lost_after, raw, "lost-after");
+  if (lost_after == 0) refuse("lost-after", raw["lost-after"], "a number of seconds above 0");
+  take_time(give_up_after, raw, "give-up-after");
+  if (lost_after) settings.lost_after = std::chrono::nanoseconds(*lost_after);
+  if (give_up_after) settings.give_up_after = std::chrono::nanoseconds(*give_up_after);
+}
+
 void take_output(const Raw& raw, Settings& settings) {
   if (raw["format"] != nullptr) {
     constexpr vlm::EnumNames<Format, 4> kNames = {{{Format::kText, "text"},
@@ -300,6 +311,7 @@ Settings checked(const Raw& raw) {
   take_prompt(raw, settings);
   take_generation(raw, settings.options);
   take_video(raw, settings);
+  take_live(raw, settings);
   take_output(raw, settings);
   if (settings.inputs.empty()) {
     throw UsageError{"there is no INPUT; give a picture, a video, a directory or a URI"};

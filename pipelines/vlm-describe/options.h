@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -29,6 +30,8 @@ struct Settings {
   unsigned frames = 1;
   std::optional<uint64_t> start_ns;
   std::optional<uint64_t> end_ns;
+  std::chrono::nanoseconds lost_after = std::chrono::seconds(10);
+  std::optional<std::chrono::nanoseconds> give_up_after;  ///< null: never
 
   std::optional<Format> format;  ///< null: by the output's extension, else text
   std::string output;            ///< empty: standard output

@@ -102,15 +102,28 @@ std::string Output::file_for(const Input& input) {
   }
 }
 
+vlm::Result<std::unique_ptr<Sink>> Output::open_sink(const std::string& path, bool live) const {
+  // Lines may follow those of an earlier call; a second header would make subtitles invalid.
+  const bool lines = options_.format == Format::kText || options_.format == Format::kJsonl;
+  return path.empty() || live ? open_growing(path, !lines) : open_whole(path);
+}
+
 vlm::Result<std::unique_ptr<InputOutput>> Output::open_shared(bool live) {
   if (shared_ == nullptr) {
-    auto sink = path_.empty() || live ? open_growing(path_) : open_whole(path_);
+    auto sink = open_sink(path_, live);
     if (!sink) return sink.error();
     auto formatter = make_formatter(options_);
     if (!formatter) return formatter.error();
     shared_ = std::move(*sink);
     shared_formatter_ = std::move(*formatter);
+  } else if (live && !shared_grows_) {
+    // What is there so far appears, and grows from here on.
+    if (vlm::Status status = shared_->commit(); !status) return status.error();
+    auto sink = open_growing(path_);
+    if (!sink) return sink.error();
+    shared_ = std::move(*sink);
   }
+  shared_grows_ |= live;
   auto output = std::make_unique<InputOutput>();
   output->sink_ = shared_.get();
   output->formatter_ = shared_formatter_.get();
@@ -122,7 +135,7 @@ vlm::Result<std::unique_ptr<InputOutput>> Output::open_shared(bool live) {
 vlm::Result<std::unique_ptr<InputOutput>> Output::open(const Input& input, bool live) {
   if (!one_for_each_) return open_shared(live);
   const std::string path = file_for(input);
-  auto sink = live ? open_growing(path) : open_whole(path);
+  auto sink = open_sink(path, live);
   if (!sink) return sink.error();
   auto formatter = make_formatter(options_);
   if (!formatter) return formatter.error();

@@ -25,8 +25,9 @@ class Sink {
   virtual vlm::Status commit() = 0;
 };
 
-/// Appends to standard output or to a file that grows, and flushes each time.
-vlm::Result<std::unique_ptr<Sink>> open_growing(const std::string& path);
+/// Appends to standard output or to a file that grows, and flushes each time. `anew`: a regular
+/// file's content goes.
+vlm::Result<std::unique_ptr<Sink>> open_growing(const std::string& path, bool anew = false);
 /// Collects in a temporary file beside `path`, which commit() renames.
 vlm::Result<std::unique_ptr<Sink>> open_whole(const std::string& path);
 
@@ -48,7 +49,8 @@ class InputOutput {
   std::string held_;
 };
 
-/// Decides from the options where each input's descriptions go. Thread-bound.
+/// Decides from the options where each input's descriptions go. Of it and all that it opens, one
+/// call at a time.
 class Output {
  public:
   /// `several`: more than one input was asked for. Fails (a matter of usage) where the options
@@ -67,12 +69,14 @@ class Output {
  private:
   std::string file_for(const Input& input);
   vlm::Result<std::unique_ptr<InputOutput>> open_shared(bool live);
+  vlm::Result<std::unique_ptr<Sink>> open_sink(const std::string& path, bool live) const;
 
   FormatOptions options_;
   std::string path_;                  // empty: standard output
   bool one_for_each_ = false;         // path_ is a directory
   std::map<std::string, int> taken_;  // names given in the directory
   std::unique_ptr<Sink> shared_;
+  bool shared_grows_ = false;
   std::unique_ptr<Formatter> shared_formatter_;
 };
 

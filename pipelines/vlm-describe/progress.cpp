@@ -103,11 +103,12 @@ void Progress::fraction(double fraction) {
   draw(bar(fraction) + percent, fraction >= 1);
 }
 
-void Progress::position(uint64_t position_ns, uint64_t duration_ns) {
+void Progress::position(const std::string& what, uint64_t position_ns, uint64_t duration_ns) {
   if (!shown_) return;
   double elapsed = 0, done = 0;
   {
     const std::lock_guard lock(mutex_);
+    what_ = one_line(what);
     if (!first_position_ns_) first_position_ns_ = position_ns;
     elapsed = std::chrono::duration<double>(Clock::now() - began_).count();
     done = static_cast<double>(position_ns - std::min(*first_position_ns_, position_ns)) / 1e9;

@@ -22,8 +22,9 @@ class Progress {
   void begin(const std::string& what);
   /// `fraction` of it is done, in [0, 1].
   void fraction(double fraction);
-  /// Video: `position_ns` of `duration_ns` (0: unknown, a live source) is described.
-  void position(uint64_t position_ns, uint64_t duration_ns);
+  /// Video: `position_ns` of `duration_ns` (0: unknown, a live source) of `what` is described.
+  /// Several live sources share the line: it shows the newest.
+  void position(const std::string& what, uint64_t position_ns, uint64_t duration_ns);
   /// Takes the line away, for output on the same terminal or at the end.
   void clear();
   /// With --verbose: a line that stays.

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <optional>
 #include <utility>
 
+#include "gstreamer.h"
 #include "interrupt.h"
 #include "report.h"
 #include "video.h"
@@ -48,6 +50,16 @@ Run::Run(Settings settings)
                 }),
       trace_(settings_.trace) {
   settings_.model.model = model_directory(settings_, places_);
+}
+
+Run::~Run() {
+  stopped_ = true;
+  wait_for_all();
+}
+
+void Run::wait_for_all() {
+  for (std::thread& thread : going_) thread.join();
+  going_.clear();
 }
 
 vlm::Status Run::prepare_model() {
@@ -93,6 +105,7 @@ ExitStatus Run::run() {
     if (describe(input) == Next::kStop) break;
   }
   pictures_.drain();
+  wait_for_all();
   progress_.clear();
   if (described_ > 0 && !output_broken_) {
     if (vlm::Status status = output_->finish(); !status) fail(status.error());
@@ -110,7 +123,7 @@ Run::Next Run::describe(const Input& input) {
   if (input.kind == Input::Kind::kFailed) {
     pictures_.drain();
     fail({vlm::ErrorKind::kInvalidArgument, input.source + " " + input.error, {}});
-    ++finished_;
+    done(false);
     return Next::kGoOn;
   }
   if (engine_ == nullptr) {
@@ -127,7 +140,7 @@ Run::Next Run::describe(const Input& input) {
   }
   const Next next =
       input.kind == Input::Kind::kPicture ? describe_picture(input) : describe_one_video(input);
-  return output_broken_ ? Next::kStop : next;
+  return stopped_ ? Next::kStop : next;
 }
 
 Run::Next Run::describe_picture(const Input& input) {
@@ -138,62 +151,114 @@ Run::Next Run::describe_picture(const Input& input) {
 
 void Run::picture_done(const Input& input, vlm::Result<Record> result) {
   if (!result && result.error().kind == vlm::ErrorKind::kCancelled && interrupted()) return;
-  ++finished_;
   vlm::Status status = result ? vlm::ok_status() : vlm::Status(result.error());
   if (status && !output_broken_) {
-    auto output = output_->open(input, false);
+    auto output = open(input, false);
     status = output ? add(**output, *result) : vlm::Status(output.error());
-    if (status) status = (*output)->commit();
+    if (status) status = commit(**output);
   }
+  done(static_cast<bool>(status));
   if (!status) {
     fail(status.error());
     return;
   }
-  ++described_;
-  if (inputs_ > 1) {
+  if (inputs_ > 1 && going_.empty()) {
     progress_.begin(input.source);
     progress_.fraction(static_cast<double>(finished_) / static_cast<double>(inputs_));
   }
 }
 
+/// A recording is described before the next input begins; a source without an end is not waited
+/// for.
 Run::Next Run::describe_one_video(const Input& input) {
   pictures_.drain();
+  std::promise<bool> promise;
+  std::future<bool> goes_on = promise.get_future();
+  std::thread thread([this, &input, trace = std::exchange(trace_, {}),
+                      promise = std::move(promise)]() mutable { play(input, trace, promise); });
+  if (goes_on.get()) {
+    going_.push_back(std::move(thread));
+  } else {
+    thread.join();
+  }
+  return stopped_ || interrupted() ? Next::kStop : Next::kGoOn;
+}
+
+/// `goes_on` gets true as soon as the video turns out to have no end, false at the end of others.
+void Run::play(const Input& input, const std::string& trace, std::promise<bool>& goes_on) {
+  bool told = false;
+  const auto tell = [&](bool live) {
+    if (!std::exchange(told, true)) goes_on.set_value(live);
+  };
+  try {
+    video_done(input, play_to(input, trace, [&] { tell(true); }));
+  } catch (const std::exception& error) {
+    done(false);
+    fail({vlm::ErrorKind::kInternal, std::string("an internal error: ") + error.what(), {}});
+  }
+  tell(false);
+}
+
+vlm::Status Run::play_to(const Input& input, const std::string& trace,
+                         const std::function<void()>& goes_on) {
   std::unique_ptr<InputOutput> output;
   VideoReceiver receiver;
   receiver.begin = [&](bool live) -> vlm::Status {
-    auto opened = output_->open(input, live);
+    auto opened = open(input, live);
     if (!opened) return opened.error();
     output = std::move(*opened);
+    if (live) goes_on();
     return vlm::ok_status();
   };
   receiver.add = [&](const Record& record) { return add(*output, record); };
-  vlm::Status status =
-      describe_video(settings_, input, std::exchange(trace_, {}), receiver, progress_);
-  if (status && output != nullptr) status = output->commit();
+  receiver.unwanted = [this] { return stopped_.load(); };
+  vlm::Status status = describe_video(settings_, input, trace, receiver, progress_);
+  if (status && output != nullptr) status = commit(*output);
+  return status;
+}
+
+void Run::video_done(const Input& input, const vlm::Status& status) {
   if (status) {
-    ++described_;
-    ++finished_;
-    return Next::kGoOn;
+    done(true);
+    return;
   }
   vlm::Error error = status.error();
-  if (error.kind == vlm::ErrorKind::kCancelled && interrupted()) return Next::kStop;
-  ++finished_;
+  if (error.kind == vlm::ErrorKind::kCancelled && (interrupted() || stopped_)) return;
+  done(false);
   if (error.kind != vlm::ErrorKind::kIo) error.message = input.source + ": " + error.message;
   fail(error);
-  if (error.kind != vlm::ErrorKind::kInvalidModel) return Next::kGoOn;
+  if (error.kind != vlm::ErrorKind::kInvalidModel) return;
+  const std::lock_guard lock(mutex_);
   status_ = kNoModel;
-  return Next::kStop;
+  stopped_ = true;
+}
+
+void Run::done(bool described) {
+  const std::lock_guard lock(mutex_);
+  ++finished_;
+  described_ += described ? 1 : 0;
+}
+
+vlm::Result<std::unique_ptr<InputOutput>> Run::open(const Input& input, bool live) {
+  const std::lock_guard lock(mutex_);
+  return output_->open(input, live);
 }
 
 vlm::Status Run::add(InputOutput& output, const Record& record) {
+  const std::lock_guard lock(mutex_);
   if (output_->to_stdout()) progress_.clear();
   vlm::Status status = output.add(record);
   if (!status && status.error().kind == vlm::ErrorKind::kInvalidArgument) {
     return vlm::Error{
         vlm::ErrorKind::kInvalidArgument, record.source + " " + status.error().message, {}};
   }
-  if (!status) output_broken_ = true;
+  if (!status) output_broken_ = stopped_ = true;
   return status;
+}
+
+vlm::Status Run::commit(InputOutput& output) {
+  const std::lock_guard lock(mutex_);
+  return output.commit();
 }
 
 /// One line for one failure. Where output can't be written, nothing more is tried.
@@ -201,6 +266,7 @@ void Run::fail(const vlm::Error& error) {
   progress_.clear();
   complain(error.message);
   if (!error.detail.empty()) progress_.say(error.detail);
+  const std::lock_guard lock(mutex_);
   status_ = std::max(status_, kSomeFailed);
 }
 

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <atomic>
+#include <functional>
+#include <future>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "inputs.h"
@@ -15,10 +20,15 @@
 
 namespace describe {
 
-/// One call of the command, from checked options to the exit status. Thread-bound.
+/// One call of the command, from checked options to the exit status. Inputs come one after the
+/// other, but a source without an end goes on in a thread of its own beside those after it.
+/// Thread-bound.
 class Run {
  public:
   explicit Run(Settings settings);
+  ~Run();
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
 
   ExitStatus run();
 
@@ -31,8 +41,18 @@ class Run {
   Next describe_picture(const Input& input);
   Next describe_one_video(const Input& input);
   void picture_done(const Input& input, vlm::Result<Record> result);
+  void wait_for_all();
+
+  // Called by the threads of videos too.
+  void play(const Input& input, const std::string& trace, std::promise<bool>& goes_on);
+  vlm::Status play_to(const Input& input, const std::string& trace,
+                      const std::function<void()>& goes_on);
+  void video_done(const Input& input, const vlm::Status& status);
+  void done(bool described);
   void fail(const vlm::Error& error);
+  vlm::Result<std::unique_ptr<InputOutput>> open(const Input& input, bool live);
   vlm::Status add(InputOutput& output, const Record& record);
+  vlm::Status commit(InputOutput& output);
 
   Settings settings_;
   Places places_;
@@ -41,12 +61,16 @@ class Run {
   Model model_;
   std::shared_ptr<vlm::Engine> engine_;
   Pictures pictures_;
-  ExitStatus status_ = kAllDescribed;
   std::string trace_;  // not given to a request yet
   size_t inputs_ = 0;  // all of them
+  std::vector<std::thread> going_;
+  std::atomic<bool> output_broken_ = false;
+  std::atomic<bool> stopped_ = false;  // nothing more is tried
+
+  std::mutex mutex_;  // guards what follows, and output_ with all that it opened
+  ExitStatus status_ = kAllDescribed;
   size_t finished_ = 0;
   size_t described_ = 0;  // inputs that succeeded
-  bool output_broken_ = false;
 };
 
 }  // namespace describe

@@ -106,11 +106,12 @@ mode_t file_mode(const std::string& path) {
 
 }  // namespace
 
-vlm::Result<std::unique_ptr<Sink>> open_growing(const std::string& path) {
+vlm::Result<std::unique_ptr<Sink>> open_growing(const std::string& path, bool anew) {
   if (path.empty()) {
     return std::unique_ptr<Sink>(new GrowingSink(STDOUT_FILENO, false, "standard output"));
   }
-  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  const int fd =
+      open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (anew ? O_TRUNC : 0), 0666);
   if (fd < 0) return io_error("opening", in_quotes(path), errno);
   return std::unique_ptr<Sink>(new GrowingSink(fd, true, in_quotes(path)));
 }

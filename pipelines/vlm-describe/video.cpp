@@ -4,31 +4,45 @@
 #include <gst/gst.h>
 #include <gst/pbutils/pbutils.h>
 
-#include <atomic>
+#include <algorithm>
 #include <chrono>
-#include <filesystem>
+#include <cmath>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
+#include "backoff.h"
 #include "element.h"
 #include "interrupt.h"
 #include "message.h"
+#include "report.h"
+#include "source.h"
 #include "streaming.h"
+#include "values.h"
 
 namespace describe {
 
 namespace {
 
+constexpr const char* kElementsMissing =
+    "GStreamer's basic elements are missing; install gstreamer1.0-plugins-base";
 constexpr GstClockTime kPollPeriod = 100 * GST_MSECOND;
 /// How long a live source may take to end once it was asked to.
 constexpr auto kEndTimeout = std::chrono::seconds(10);
 /// How long nothing may move in a recording that has shown no video yet.
 constexpr auto kStillTimeout = std::chrono::seconds(3);
-constexpr const char* kBlocked = "vlm-describe-blocked";
+/// How long a connection may take to show a picture: cameras send whole pictures only now and then.
+constexpr std::chrono::nanoseconds kConnectTimeout = std::chrono::seconds(30);
+
+using Clock = std::chrono::steady_clock;
 
 vlm::Error failure(vlm::ErrorKind kind, std::string message, std::string detail = {}) {
   return {kind, std::move(message), std::move(detail)};
+}
+
+std::string seconds_text(Clock::duration time) {
+  return number_text(std::round(std::chrono::duration<double>(time).count() * 10) / 10) + " s";
 }
 
 struct MessageUnref {
@@ -36,7 +50,8 @@ struct MessageUnref {
 };
 using MessagePtr = std::unique_ptr<GstMessage, MessageUnref>;
 
-/// One video from its first state change to its last.
+/// One video from its first state change to its last. A source without an end that is lost is
+/// replaced while the pipeline plays on, so that the element's counts and times go on too.
 class VideoRun {
  public:
   VideoRun(const Settings& settings, const Input& input, const VideoReceiver& receiver,
@@ -51,126 +66,121 @@ class VideoRun {
  private:
   enum class Step { kGoOn, kDone };
 
-  static void on_pad_added(GstElement* source, GstPad* pad, gpointer self);
-  static void on_no_more_pads(GstElement* source, gpointer self);
-  static GstPadProbeReturn on_first_buffer(GstPad* pad, GstPadProbeInfo* info, gpointer self);
-
   vlm::Status build(const std::string& trace_path);
+  vlm::Status make_source();
+  vlm::Status start();
+  vlm::Status play();
   vlm::Result<Step> handle(GstMessage* message);
+  vlm::Result<Step> handle_error(GstMessage* message);
   bool stands_still();
   vlm::Status handle_prerolled();
   vlm::Status handle_interrupt();
   vlm::Status begin_output();
   vlm::Status take(const GstStructure* structure);
   vlm::Status cut();
+  vlm::Status watch();
+  vlm::Status lose(const std::string& why);
+  vlm::Status connect();
+  void say_statistics() const;
   vlm::Status at_end() const;
   vlm::Error error_of(GstMessage* message) const;
+  bool from_current(GstMessage* message) const {
+    return source_ != nullptr && source_->owns(GST_MESSAGE_SRC(message));
+  }
   bool wants_part() const { return settings_.start_ns || settings_.end_ns; }
+  void state(const std::string& what);
 
   const Settings& settings_;
   const Input& input_;
   const VideoReceiver& receiver_;
   Progress& progress_;
 
-  GstElement* pipeline_ = nullptr;
-  GstElement* describe_ = nullptr;  // owned by the pipeline
+  Stage stage_;
   GstBus* bus_ = nullptr;
+  std::unique_ptr<Source> source_;  // null while a lost one is waited for
   std::string missing_plugin_;
   std::vector<Record> early_;  // came before it was known whether the source is live
+  bool refused_ = false;       // by the first state change
   bool live_ = false;
   bool begun_ = false;
+  bool cut_done_ = false;
   bool asked_to_end_ = false;
-  std::chrono::steady_clock::time_point end_deadline_;
-  std::optional<std::chrono::steady_clock::time_point> still_since_;
+  Clock::time_point end_deadline_;
+  std::optional<Clock::time_point> still_since_;
   uint64_t records_ = 0;
   uint64_t duration_ns_ = 0;
 
-  // Shared with the streaming threads.
-  std::atomic<bool> have_video_ = false;
-  std::atomic<bool> cut_done_ = false;
+  // Connections to a source without an end.
+  bool reached_ = false;  // there was a picture, ever
+  Backoff backoff_;
+  std::optional<Clock::time_point> lost_since_;
+  Clock::time_point retry_at_;
+  uint64_t losses_ = 0;
 };
 
 VideoRun::~VideoRun() {
-  if (pipeline_ != nullptr) {
-    gst_element_set_state(pipeline_, GST_STATE_NULL);
-    gst_object_unref(pipeline_);
+  source_.reset();
+  if (stage_.pipeline != nullptr) {
+    gst_element_set_state(stage_.pipeline, GST_STATE_NULL);
+    gst_object_unref(stage_.pipeline);
   }
   if (bus_ != nullptr) gst_object_unref(bus_);
 }
 
-GstPadProbeReturn VideoRun::on_first_buffer(GstPad*, GstPadProbeInfo*, gpointer data) {
-  auto* self = static_cast<VideoRun*>(data);
-  if (self->cut_done_) return GST_PAD_PROBE_REMOVE;
-  // Nothing of the beginning reaches the element: the video waits here for the seek.
-  gst_element_post_message(
-      self->pipeline_,
-      gst_message_new_application(GST_OBJECT(self->pipeline_), gst_structure_new_empty(kBlocked)));
-  return GST_PAD_PROBE_OK;
-}
-
-void VideoRun::on_pad_added(GstElement*, GstPad* pad, gpointer data) {
-  auto* self = static_cast<VideoRun*>(data);
-  GstPad* sink = gst_element_get_static_pad(self->describe_, "sink");
-  if (!gst_pad_is_linked(sink) && gst_pad_link(pad, sink) == GST_PAD_LINK_OK) {
-    self->have_video_ = true;
-    if (self->wants_part()) {
-      const auto where =
-          static_cast<GstPadProbeType>(GST_PAD_PROBE_TYPE_BLOCK | GST_PAD_PROBE_TYPE_BUFFER);
-      gst_pad_add_probe(pad, where, on_first_buffer, self, nullptr);
-    }
-  }
-  gst_object_unref(sink);
-}
-
-void VideoRun::on_no_more_pads(GstElement* source, gpointer data) {
-  if (static_cast<VideoRun*>(data)->have_video_) return;
-  GST_ELEMENT_ERROR(source, STREAM, WRONG_TYPE, ("It holds no video."), (nullptr));
-}
-
 vlm::Status VideoRun::build(const std::string& trace_path) {
-  pipeline_ = gst_pipeline_new(nullptr);
-  bus_ = gst_element_get_bus(pipeline_);
-  GstElement* source = gst_element_factory_make("uridecodebin", nullptr);
-  describe_ = gst_element_factory_make("vlmdescribe", nullptr);
-  GstElement* sink = gst_element_factory_make("fakesink", nullptr);
-  for (GstElement* element : {source, describe_, sink}) {
-    if (element != nullptr) gst_bin_add(GST_BIN(pipeline_), element);
+  stage_.pipeline = gst_pipeline_new(nullptr);
+  bus_ = gst_element_get_bus(stage_.pipeline);
+  stage_.describe = gst_element_factory_make("vlmdescribe", nullptr);
+  stage_.sink = gst_element_factory_make("fakesink", nullptr);
+  for (GstElement* element : {stage_.describe, stage_.sink}) {
+    if (element != nullptr) gst_bin_add(GST_BIN(stage_.pipeline), element);
   }
-  if (source == nullptr || describe_ == nullptr || sink == nullptr) {
-    return failure(vlm::ErrorKind::kInternal,
-                   "GStreamer's basic elements are missing; install gstreamer1.0-plugins-base");
+  if (stage_.describe == nullptr || stage_.sink == nullptr) {
+    return failure(vlm::ErrorKind::kInternal, kElementsMissing);
   }
-  GstCaps* caps = gst_caps_from_string("video/x-raw(ANY)");
-  g_object_set(source, "uri", input_.uri.c_str(), "caps", caps, "expose-all-streams", FALSE,
-               nullptr);
-  gst_caps_unref(caps);
-  g_signal_connect(source, "pad-added", G_CALLBACK(on_pad_added), this);
-  g_signal_connect(source, "no-more-pads", G_CALLBACK(on_no_more_pads), this);
-  g_object_set(sink, "sync", FALSE, "qos", FALSE, "enable-last-sample", FALSE, nullptr);
-  if (vlm::Status status = configure_element(describe_, settings_, trace_path); !status) {
+  g_object_set(stage_.sink, "sync", FALSE, "qos", FALSE, "enable-last-sample", FALSE, nullptr);
+  if (vlm::Status status = configure_element(stage_.describe, settings_, trace_path); !status) {
     return status;
   }
-  if (!input_.path.empty()) gst_util_set_object_arg(G_OBJECT(describe_), "mode", "recorded");
-  if (!gst_element_link(describe_, sink)) {
+  if (!input_.path.empty()) gst_util_set_object_arg(G_OBJECT(stage_.describe), "mode", "recorded");
+  if (!gst_element_link(stage_.describe, stage_.sink)) {
     return failure(vlm::ErrorKind::kInternal, "the pipeline could not be put together");
   }
+  return make_source();
+}
+
+vlm::Status VideoRun::make_source() {
+  source_ = std::make_unique<Source>(input_, stage_, wants_part());
+  if (source_->made()) return vlm::ok_status();
+  return failure(vlm::ErrorKind::kInternal, kElementsMissing);
+}
+
+vlm::Status VideoRun::start() {
+  const GstStateChangeReturn change = gst_element_set_state(stage_.pipeline, GST_STATE_PAUSED);
+  refused_ = change == GST_STATE_CHANGE_FAILURE;
+  if (change != GST_STATE_CHANGE_NO_PREROLL) return vlm::ok_status();
+  live_ = true;
+  if (wants_part()) {
+    return failure(vlm::ErrorKind::kInvalidArgument,
+                   "--start and --end need a recording, and this source is live");
+  }
+  if (vlm::Status status = begin_output(); !status) return status;
+  gst_element_set_state(stage_.pipeline, GST_STATE_PLAYING);
   return vlm::ok_status();
 }
 
 vlm::Status VideoRun::run(const std::string& trace_path) {
   if (vlm::Status status = build(trace_path); !status) return status;
-  const GstStateChangeReturn change = gst_element_set_state(pipeline_, GST_STATE_PAUSED);
-  if (change == GST_STATE_CHANGE_NO_PREROLL) {
-    live_ = true;
-    if (wants_part()) {
-      return failure(vlm::ErrorKind::kInvalidArgument,
-                     "--start and --end need a recording, and this source is live");
-    }
-    if (vlm::Status status = begin_output(); !status) return status;
-    gst_element_set_state(pipeline_, GST_STATE_PLAYING);
-  }
+  if (vlm::Status status = start(); !status) return status;
+  const vlm::Status status = play();
+  say_statistics();
+  return status;
+}
+
+vlm::Status VideoRun::play() {
   for (;;) {
     const MessagePtr message(gst_bus_timed_pop(bus_, kPollPeriod));
+    if (receiver_.unwanted()) return failure(vlm::ErrorKind::kCancelled, "not wanted any more");
     if (interrupted()) {
       if (vlm::Status status = handle_interrupt(); !status) return status;
     }
@@ -178,38 +188,124 @@ vlm::Status VideoRun::run(const std::string& trace_path) {
       const vlm::Result<Step> step = handle(message.get());
       if (!step) return step.error();
       if (*step == Step::kDone) return at_end();
-    } else if (change == GST_STATE_CHANGE_FAILURE) {
+    } else if (refused_) {
       return failure(vlm::ErrorKind::kInvalidArgument,
                      "GStreamer could not open it, and gave no reason");
     } else if (stands_still()) {
       return failure(vlm::ErrorKind::kInvalidArgument,
                      "no video was found in it; it may be cut off or broken");
     }
-    if (asked_to_end_ && std::chrono::steady_clock::now() > end_deadline_) return at_end();
+    if (asked_to_end_ && Clock::now() > end_deadline_) return at_end();
+    if (!asked_to_end_ && live_) {
+      if (vlm::Status status = watch(); !status) return status;
+    }
   }
 }
 
 /// decodebin drops the error of a demuxer that fails at once, while it is still being put in place;
 /// then nothing would ever come.
 bool VideoRun::stands_still() {
-  if (begun_ || have_video_ || input_.path.empty() || has_running_task(GST_BIN(pipeline_))) {
+  if (begun_ || input_.path.empty() || source_->has_video() ||
+      has_running_task(GST_BIN(stage_.pipeline))) {
     still_since_.reset();
     return false;
   }
-  const auto now = std::chrono::steady_clock::now();
+  const Clock::time_point now = Clock::now();
   if (!still_since_) still_since_ = now;
   return now - *still_since_ > kStillTimeout;
 }
 
-/// A live source ends properly, so that what is in flight still comes out.
+/// A live source ends properly, so that what is in flight still comes out. Nobody asks the source,
+/// which may be gone or stuck: the end is sent in its place.
 vlm::Status VideoRun::handle_interrupt() {
   if (!live_) return failure(vlm::ErrorKind::kCancelled, "interrupted");
-  if (!asked_to_end_) {
-    asked_to_end_ = true;
-    end_deadline_ = std::chrono::steady_clock::now() + kEndTimeout;
-    gst_element_send_event(pipeline_, gst_event_new_eos());
+  if (asked_to_end_) return vlm::ok_status();
+  asked_to_end_ = true;
+  end_deadline_ = Clock::now() + kEndTimeout;
+  if (source_ != nullptr) source_->silence();
+  GstPad* sink = gst_element_get_static_pad(stage_.describe, "sink");
+  gst_pad_send_event(sink, gst_event_new_eos());
+  gst_object_unref(sink);
+  return vlm::ok_status();
+}
+
+/// Looks after the connection to a source without an end.
+vlm::Status VideoRun::watch() {
+  const Clock::time_point now = Clock::now();
+  if (source_ == nullptr) return now < retry_at_ ? vlm::ok_status() : connect();
+  if (!source_->had_picture()) {
+    if (source_->age() < std::max(kConnectTimeout, settings_.lost_after)) return vlm::ok_status();
+    return lose("no picture came");
+  }
+  reached_ = true;
+  if (lost_since_) {
+    state("is there again after " + seconds_text(now - *lost_since_));
+    lost_since_.reset();
+  }
+  if (!source_->endless() || source_->silence_lasts() < settings_.lost_after) {
+    return vlm::ok_status();
+  }
+  return lose("no picture came for " + seconds_text(settings_.lost_after));
+}
+
+/// The connection is gone, or could not be made. An error ends the video with it.
+vlm::Status VideoRun::lose(const std::string& why) {
+  const Clock::time_point now = Clock::now();
+  backoff_.held(source_->had_picture()
+                    ? std::chrono::duration_cast<Backoff::Duration>(source_->age())
+                    : Backoff::Duration::zero());
+  source_.reset();
+  if (!lost_since_) {
+    lost_since_ = now;
+    ++losses_;
+  } else {
+    progress_.say(input_.source + ": not there: " + why);
+  }
+  if (settings_.give_up_after && now - *lost_since_ >= *settings_.give_up_after) {
+    return failure(vlm::ErrorKind::kIo, input_.source + " was lost (" + why +
+                                            ") and given up after " +
+                                            seconds_text(now - *lost_since_));
+  }
+  retry_at_ = now + backoff_.next();
+  if (now == *lost_since_) {
+    state((reached_ ? "was lost (" : "shows nothing (") + why + "); connecting again");
   }
   return vlm::ok_status();
+}
+
+vlm::Status VideoRun::connect() {
+  progress_.say(input_.source + ": connecting again");
+  if (vlm::Status status = make_source(); !status) return status;
+  source_->start();
+  return vlm::ok_status();
+}
+
+void VideoRun::state(const std::string& what) {
+  progress_.clear();
+  complain(input_.source + " " + what);
+}
+
+void VideoRun::say_statistics() const {
+  GstStructure* stats = nullptr;
+  g_object_get(stage_.describe, "stats", &stats, nullptr);
+  if (stats == nullptr) return;
+  const auto number = [stats](const char* field) {
+    guint64 value = 0;
+    gst_structure_get_uint64(stats, field, &value);
+    return value;
+  };
+  const auto ms = [&](const char* field) {
+    return std::to_string(number(field) / GST_MSECOND) + " ms";
+  };
+  std::string line = input_.source + ": " + std::to_string(number("frames")) + " frames, " +
+                     std::to_string(number("windows")) +
+                     " intervals: " + std::to_string(number("described")) + " described, " +
+                     std::to_string(number("passed-over")) + " passed over, " +
+                     std::to_string(number("failed")) + " failed; latency " + ms("latency-mean") +
+                     " (95 %: " + ms("latency-p95") + ")";
+  if (live_) line += "; lost " + std::to_string(losses_) + (losses_ == 1 ? " time" : " times");
+  gst_structure_free(stats);
+  progress_.say(line);
 }
 
 vlm::Status VideoRun::at_end() const {
@@ -223,26 +319,28 @@ vlm::Result<VideoRun::Step> VideoRun::handle(GstMessage* message) {
   vlm::Status status = vlm::ok_status();
   switch (GST_MESSAGE_TYPE(message)) {
     case GST_MESSAGE_ERROR:
-      return error_of(message);
+      return handle_error(message);
     case GST_MESSAGE_EOS:
       return Step::kDone;
     case GST_MESSAGE_ASYNC_DONE:
-      if (GST_MESSAGE_SRC(message) == GST_OBJECT(pipeline_)) status = handle_prerolled();
+      if (GST_MESSAGE_SRC(message) == GST_OBJECT(stage_.pipeline)) status = handle_prerolled();
       break;
     case GST_MESSAGE_APPLICATION:
-      if (gst_message_has_name(message, kBlocked)) status = cut();
+      if (!from_current(message)) break;
+      if (gst_message_has_name(message, Source::kBlocked)) status = cut();
+      if (gst_message_has_name(message, Source::kEnded)) status = lose("it ended");
       break;
     case GST_MESSAGE_ELEMENT:
       if (gst_is_missing_plugin_message(message)) {
         char* what = gst_missing_plugin_message_get_description(message);
         missing_plugin_ = what;
         g_free(what);
-      } else if (GST_MESSAGE_SRC(message) == GST_OBJECT(describe_)) {
+      } else if (GST_MESSAGE_SRC(message) == GST_OBJECT(stage_.describe)) {
         status = take(gst_message_get_structure(message));
       }
       break;
     case GST_MESSAGE_LATENCY:
-      gst_bin_recalculate_latency(GST_BIN(pipeline_));
+      gst_bin_recalculate_latency(GST_BIN(stage_.pipeline));
       break;
     case GST_MESSAGE_WARNING: {
       GError* warning = nullptr;
@@ -258,18 +356,33 @@ vlm::Result<VideoRun::Step> VideoRun::handle(GstMessage* message) {
   return Step::kGoOn;
 }
 
-/// A recording that is ready to play. One of unknown length from elsewhere may have no end: its
-/// output grows as that of a live source.
+/// An error of the source's may be the loss of a source that was there. One of the element's never
+/// is, and those of connections that are no more say nothing.
+vlm::Result<VideoRun::Step> VideoRun::handle_error(GstMessage* message) {
+  GstObject* from = GST_MESSAGE_SRC(message);
+  const bool ours = from == GST_OBJECT(stage_.describe) || from == GST_OBJECT(stage_.sink);
+  if (!ours && reached_ && !from_current(message)) return Step::kGoOn;
+  const vlm::Error error = error_of(message);
+  const bool was_there = source_ != nullptr && source_->had_picture() && source_->endless();
+  if (ours || !live_ || !(was_there || lost_since_)) return error;
+  if (asked_to_end_) return Step::kGoOn;
+  reached_ |= was_there;
+  if (!error.detail.empty()) progress_.say(error.detail);
+  if (vlm::Status status = lose(error.message); !status) return status.error();
+  return Step::kGoOn;
+}
+
+/// What comes without being pushed is ready to play. The output of a source without an end grows.
 vlm::Status VideoRun::handle_prerolled() {
   if (begun_ || (wants_part() && !cut_done_)) return vlm::ok_status();
   gint64 duration = 0;
-  if (gst_element_query_duration(pipeline_, GST_FORMAT_TIME, &duration) && duration > 0) {
+  if (gst_element_query_duration(stage_.pipeline, GST_FORMAT_TIME, &duration) && duration > 0) {
     duration_ns_ = static_cast<uint64_t>(duration);
   }
   if (settings_.end_ns) duration_ns_ = std::min(duration_ns_, *settings_.end_ns);
-  if (duration_ns_ == 0 && input_.path.empty()) live_ = true;
+  live_ = source_->endless();
   if (vlm::Status status = begin_output(); !status) return status;
-  gst_element_set_state(pipeline_, GST_STATE_PLAYING);
+  gst_element_set_state(stage_.pipeline, GST_STATE_PLAYING);
   return vlm::ok_status();
 }
 
@@ -285,7 +398,7 @@ vlm::Status VideoRun::begin_output() {
 }
 
 vlm::Status VideoRun::take(const GstStructure* structure) {
-  std::optional<Record> record = to_record(structure, input_.source);
+  std::optional<Record> record = to_record(structure, input_.source, live_);
   if (!record) return vlm::ok_status();
   ++records_;
   if (!begun_) {
@@ -293,17 +406,19 @@ vlm::Status VideoRun::take(const GstStructure* structure) {
     return vlm::ok_status();
   }
   if (vlm::Status status = receiver_.add(*record); !status) return status;
-  progress_.position(record->pts_ns + record->duration_ns.value_or(0), live_ ? 0 : duration_ns_);
+  progress_.position(input_.source, record->pts_ns + record->duration_ns.value_or(0),
+                     live_ ? 0 : duration_ns_);
   return vlm::ok_status();
 }
 
 /// Seeks to the wanted part while the video waits in front of the element.
 vlm::Status VideoRun::cut() {
-  if (cut_done_.exchange(true)) return vlm::ok_status();
+  if (std::exchange(cut_done_, true)) return vlm::ok_status();
+  source_->let_pass();
   const auto flags = static_cast<GstSeekFlags>(GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE);
   const GstSeekType stop_type = settings_.end_ns ? GST_SEEK_TYPE_SET : GST_SEEK_TYPE_NONE;
   const gint64 stop = settings_.end_ns ? static_cast<gint64>(*settings_.end_ns) : -1;
-  if (!gst_element_seek(pipeline_, 1.0, GST_FORMAT_TIME, flags, GST_SEEK_TYPE_SET,
+  if (!gst_element_seek(stage_.pipeline, 1.0, GST_FORMAT_TIME, flags, GST_SEEK_TYPE_SET,
                         static_cast<gint64>(settings_.start_ns.value_or(0)), stop_type, stop)) {
     return failure(vlm::ErrorKind::kUnsupported,
                    "--start and --end don't work here, as it can't be sought in");
@@ -322,7 +437,8 @@ vlm::Error VideoRun::error_of(GstMessage* message) const {
   vlm::Error result =
       failure(loading ? vlm::ErrorKind::kInvalidModel : vlm::ErrorKind::kInvalidArgument,
               error->message, debug != nullptr ? debug : "");
-  if (!missing_plugin_.empty() && GST_MESSAGE_SRC(message) != GST_OBJECT(describe_)) {
+  if (!missing_plugin_.empty() && !reached_ &&
+      GST_MESSAGE_SRC(message) != GST_OBJECT(stage_.describe)) {
     result.message = "GStreamer lacks here what decodes it: " + missing_plugin_ +
                      " (gstreamer1.0-libav has most decoders)";
   }
@@ -332,33 +448,6 @@ vlm::Error VideoRun::error_of(GstMessage* message) const {
 }
 
 }  // namespace
-
-vlm::Status prepare_gstreamer(const std::string& plugin) {
-  static bool done = false;
-  if (done) return vlm::ok_status();
-  GError* error = nullptr;
-  if (!gst_init_check(nullptr, nullptr, &error)) {
-    const std::string why = error != nullptr ? error->message : "no reason given";
-    g_clear_error(&error);
-    return failure(vlm::ErrorKind::kInternal, "GStreamer could not be started: " + why);
-  }
-  gst_pb_utils_init();
-  std::string why = "it is not at \"" + plugin + "\" nor where GStreamer looks";
-  std::error_code ignored;
-  if (std::filesystem::exists(plugin, ignored)) {
-    GstPlugin* loaded = gst_plugin_load_file(plugin.c_str(), &error);
-    if (loaded != nullptr) gst_object_unref(loaded);
-    if (error != nullptr) why = error->message;
-    g_clear_error(&error);
-  }
-  GstElementFactory* factory = gst_element_factory_find("vlmdescribe");
-  if (factory == nullptr) {
-    return failure(vlm::ErrorKind::kNotFound, "GStreamer's element vlmdescribe is missing: " + why);
-  }
-  gst_object_unref(factory);
-  done = true;
-  return vlm::ok_status();
-}
 
 vlm::Status describe_video(const Settings& settings, const Input& input,
                            const std::string& trace_path, const VideoReceiver& receiver,

@@ -14,7 +14,7 @@ OPTIONS = """--model --vision-tower --model-base --prompt --prompt-file --prompt
 --max-new-tokens --min-new-tokens --temperature --top-k --top-p --min-p --repetition-penalty --no-repeat-ngram-size
 --repetition-guard --top-logprobs
 --num-beams --length-penalty --early-stopping --stop --seed --device --dtype --quantization --interval --frames --start
---end --format --output --trace --quiet --verbose --version --help -m, -p, -f, -o,""".split()
+--end --lost-after --give-up-after --format --output --trace --quiet --verbose --version --help -m, -p, -f, -o,""".split()
 FORMATS = """auto hf raw vicuna_v1 v1 llava_v1 v1_mmtag llava_v0 v0 default v0_mmtag llava_llama_2 llama_2 llava_llama_3
 mistral_instruct mistral_direct chatml_direct mpt plain v0_plain""".split()
 DEMO_MODEL = ROOT / "examples" / "demo-model" / "model"
@@ -84,6 +84,9 @@ BAD = [
     ["--interval", "0", "--frames", "2", "x.png"],
     ["--frames", "0", "x.png"],
     ["--start", "-1", "x.png"],
+    ["--lost-after", "0", "rtsp://camera/"],
+    ["--lost-after", "soon", "rtsp://camera/"],
+    ["--give-up-after", "-1", "rtsp://camera/"],
     ["--start", "5", "--end", "5", "x.png"],
     ["--format", "xml", "x.png"],
     ["--output", "", "x.png"],
