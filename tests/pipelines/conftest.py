@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import os
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -15,6 +16,13 @@ def program(variable):
     if not path:
         pytest.skip(f"{variable} is not set; run these tests with meson test")
     return path
+
+
+def python_with_gi():
+    for python in (sys.executable, "/usr/bin/python3"):
+        if pathlib.Path(python).exists() and subprocess.run([python, "-c", "import gi"], capture_output=True).returncode == 0:
+            return python
+    pytest.skip("no Python here has PyGObject (python3-gi)")
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The example applications, built and run as a newcomer would."""
 
-import pathlib
 import subprocess
-import sys
 
-import pytest
 from PIL import Image
 
 import scenes
-from conftest import program
+from conftest import program, python_with_gi
 from material import ROOT
 
 MODEL = ROOT / "examples" / "demo-model" / "model"
@@ -35,13 +32,6 @@ def check_lines(done, shown):
     assert found["text"] == found["message"] == found["metadata"]
     right = sum(text == scenes.describe(scene.truth()) for (_, text), scene in zip(found["message"], shown))
     assert right >= len(shown) - 1, found
-
-
-def python_with_gi():
-    for python in (sys.executable, "/usr/bin/python3"):
-        if pathlib.Path(python).exists() and run(python, "-c", "import gi").returncode == 0:
-            return python
-    pytest.skip("no Python here has PyGObject (python3-gi)")
 
 
 def test_the_application_in_python(clip, shown):
