@@ -28,14 +28,18 @@ def changing(tmp_path_factory, shown):
                       coder="x264enc tune=zerolatency bitrate=600")
 
 
+def lines(script, *arguments):
+    """What a script here wrote, JSON lines."""
+    done = subprocess.run([python_with_gi(), str(HERE / script), *map(str, arguments)], capture_output=True, text=True,
+                          timeout=300)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def outputs(clip, mode, interval):
     """What each output said, in order."""
-    done = subprocess.run([python_with_gi(), str(HERE / "watch_outputs.py"), str(clip), mode, str(interval)],
-                          capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
     found = {}
-    for line in done.stdout.splitlines():
-        item = json.loads(line)
+    for item in lines("watch_outputs.py", clip, mode, interval):
         found.setdefault(item["way"], []).append(item)
     return found
 
@@ -106,3 +110,32 @@ def test_live(changing, shown):
     assert all(item["description"] in messages and item["description"]["frames"][0] < item["start"] for item in carried)
     indices = [item["description"]["index"] for item in carried]
     assert indices == sorted(indices)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_storm_of_seeks_flushes_and_pauses(changing, shown, seed):
+    """Nothing hangs, nothing fails, and all that is described in it, and after it, is right."""
+    *found, end = lines("storm.py", changing, seed, 30)
+    judged = [(description["text"], scene_at(shown, description["frames"][0])[1]) for description in found
+              if len(description["frames"]) == 1]
+    wrong = [both for both in judged if both[1] and both[0] != both[1]]
+    assert len(wrong) <= len(found) / 4, wrong
+    final = [description for description in found if description["final"]]
+    indices = [description["index"] for description in found]
+    assert indices == sorted(set(indices))
+    if "live" in end["how"]:
+        assert final
+    else:
+        assert [description["start"] for description in final] == [k * SECOND // 2 for k in range(24)]
+    assert final[-1]["frames"][-1] > (LONG * len(shown) - 1) * SECOND
+    assert end["stopped"] < 30
+
+
+def test_a_soak_takes_no_more_memory_with_time():
+    (found,) = lines("soak.py", 4)
+    print(f"resident MiB after each tenth of {found['minutes']} minutes of video: {found['resident_mib']}")
+    assert found["described"] == 120
+    early, late = found["resident_mib"][3], max(found["resident_mib"][4:])
+    # How much video waits for its description depends on chance, some MiB of it. The pictures that the model was shown
+    # would be a hundred, the video itself as much.
+    assert late - early < 16, found["resident_mib"]

@@ -43,6 +43,15 @@ def test_the_application_in_python(clip, shown):
     assert run(python, script, "file:///nonexistent").returncode == 1
 
 
+def test_the_application_in_c(clip, shown):
+    binary = program("EXAMPLE_DESCRIBE")
+    check_lines(run(binary, clip.as_uri()), shown)
+    done = run(binary, clip.as_uri(), "What colour is the background?")
+    assert sum(scene.background in text.lower() for scene, (_, text) in zip(shown, ways(done)["text"])) >= 3
+    assert run(binary, "file:///nonexistent").returncode == 1
+    assert run(binary).returncode == 2
+
+
 def test_the_engine_without_gstreamer(shown, tmp_path):
     binary = program("EXAMPLE_ENGINE_ONLY")
     assert "libgst" not in run("ldd", binary).stdout
