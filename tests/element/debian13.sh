@@ -13,7 +13,7 @@ tests="analytics delivery error events live passthrough properties recorded shar
 
 chroot "$tree" sh -c 'DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends g++ libgtest-dev \
   libgstreamer-plugins-bad1.0-dev gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
-  gstreamer1.0-plugins-bad gstreamer1.0-x' >/dev/null
+  gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x' >/dev/null
 rm -rf "$tree/gst-vlm"
 mkdir "$tree/gst-vlm"
 cp -r "$root/gst" "$root/tests/element" "$root/engine/include" "$tree/gst-vlm/"
