@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Runs pipelines under GStreamer's leaks tracer: whatever object, buffer, event or caps is left at the end fails.
-# GST_PLUGIN_PATH and VLM_ENGINE_LIBRARY (an engine without a model) are set by meson.
+# GST_PLUGIN_PATH, VLM_ENGINE_LIBRARY (an engine without a model) and PADS_COME_AND_GO are set by meson.
 set -u
 
 failed=0
@@ -11,8 +11,13 @@ trap 'rm -f "$log"' EXIT
 
 # NAME WANTED-EXIT-STATUS LAUNCH-LINE
 check() {
+  run "$1" "$2" "gst-launch-1.0 -q $3"
+}
+
+# NAME WANTED-EXIT-STATUS COMMAND
+run() {
   GST_TRACERS="leaks(stack-traces-flags=none)" GST_DEBUG=GST_TRACER:7 GST_DEBUG_NO_COLOR=1 \
-    timeout 60 sh -c "gst-launch-1.0 -q $3" > "$log" 2>&1
+    timeout 60 sh -c "$3" > "$log" 2>&1
   status=$?
   leaks=$(grep -cE "$alive" "$log")
   # The tracer says what its records look like before anything else.
@@ -37,4 +42,5 @@ check failing-window 1 "$video ! $describe model=fake:fail-every=2 ! fakesink d.
 check failing-load 1 "$video ! $describe model=fake:fail-load ! fakesink"
 check refused 255 "$video ! $describe model=fake:fail-check ! fakesink"
 check unlinked-text 0 "$video ! $describe d.text ! fakesink"
+run pads-come-and-go 0 "$PADS_COME_AND_GO"
 exit $failed
