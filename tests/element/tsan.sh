@@ -5,7 +5,7 @@
 set -eu
 
 cd "$(dirname "$0")/../.."
-tests="delivery dispatch error live recorded share state text"
+tests="delivery dispatch error events live recorded share state text"
 targets="gst/libgstvlm.so tests/element/libfake-engine.so"
 for test in $tests; do
   targets="$targets tests/element/element_$test"
