@@ -250,14 +250,21 @@ def test_subtitles_of_a_camera_are_whole_after_ctrl_c(command, tmp_path, form):
 
 
 def test_ctrl_c_while_a_camera_is_away(command, tmp_path):
-    with cameras("blue") as (camera,), Watch(command, tmp_path, camera.uri) as watch:
+    earlier = json.dumps({"text": "what an earlier call left", "source": None})
+    (tmp_path / "watch.jsonl").write_text(earlier + "\n")
+    with cameras("blue") as (camera,), Watch(command, tmp_path, "-v", camera.uri) as watch:
         watch.wait_for("blue", 1)
         camera.kill()
         watch.wait_for_line("was lost")
         began = time.monotonic()
-        watch.stop()
+        lines = watch.stop()
         assert time.monotonic() - began < 20
-    assert watch.records()
+    kept, *records = watch.text().splitlines()
+    assert kept == earlier
+    # What is counted is counted over all connections.
+    pattern = r"(\d+) frames, (\d+) intervals: (\d+) described, (\d+) passed over, 0 failed; .*; lost 1 time"
+    frames, intervals, described, passed_over = map(int, re.search(pattern, lines[-1]).groups())
+    assert described == len(records) > 0 and intervals == described + passed_over and frames > intervals
 
 
 def test_a_camera_is_given_up(command, tmp_path):
