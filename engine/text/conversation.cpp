@@ -101,12 +101,13 @@ std::string text(std::string_view view) {
   return std::string(view);
 }
 
+// An empty turn stands for one that is still to be spoken: nothing ends it.
 std::string render_named(const Conversation& c, const std::vector<Turn>& turns,
                          const std::string& system) {
   std::string result = system + text(c.sep);
   for (const Turn& turn : turns) {
-    result += text(is_user(turn) ? c.user : c.assistant) + ": " + turn.text;
-    result += is_user(turn) ? c.sep : c.sep2;
+    result += text(is_user(turn) ? c.user : c.assistant) + ":";
+    if (!turn.text.empty()) result += " " + turn.text + text(is_user(turn) ? c.sep : c.sep2);
   }
   return result + text(c.assistant) + ":";
 }
@@ -115,7 +116,8 @@ std::string render_mpt(const Conversation& c, const std::vector<Turn>& turns,
                        const std::string& system) {
   std::string result = system + text(c.sep);
   for (const Turn& turn : turns) {
-    result += text(is_user(turn) ? c.user : c.assistant) + turn.text + text(c.sep);
+    result += text(is_user(turn) ? c.user : c.assistant) + turn.text;
+    if (!turn.text.empty()) result += text(c.sep);
   }
   return result + text(c.assistant);
 }
@@ -124,6 +126,7 @@ std::string render_llama2(const Conversation& c, const std::vector<Turn>& turns,
                           const std::string& system) {
   std::string result;
   for (const Turn& turn : turns) {
+    if (turn.text.empty()) continue;
     if (!is_user(turn)) {
       result += " " + turn.text + " " + text(c.sep2);
       continue;
@@ -154,7 +157,9 @@ std::string render_llama3(const Conversation& c, const std::vector<Turn>& turns,
 std::string render_plain(const Conversation& c, const std::vector<Turn>& turns,
                          const std::string& system) {
   std::string result = system;
-  for (const Turn& turn : turns) result += turn.text + text(is_user(turn) ? c.sep : c.sep2);
+  for (const Turn& turn : turns) {
+    if (!turn.text.empty()) result += turn.text + text(is_user(turn) ? c.sep : c.sep2);
+  }
   return result;
 }
 
