@@ -2,6 +2,7 @@
 #include "gstvlmengine.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -118,7 +119,8 @@ struct Loader::Task {
 
 namespace {
 
-// Loads outlive their elements; the process must not end under them.
+// Loads outlive their elements; the process must not end under them. Two places see to that, see
+// MainThreadEnd and engine_api().
 class Workers {
  public:
   static Workers& get() {
@@ -166,6 +168,24 @@ class Workers {
   std::list<Worker> workers_ GSTVLM_GUARDED_BY(mutex_);
 };
 
+// A load makes static objects of its own and of libtorch as it goes, and those end before any exit
+// handler that was registered earlier. Objects of the thread that calls exit() end before them all
+// ([basic.start.term]); that thread is most often the main one, whose objects end at no other time.
+class MainThreadEnd {
+ public:
+  void touch() { used_ = true; }  // makes the thread's object
+  ~MainThreadEnd() {
+    if (used_ && gettid() == getpid()) {
+      Workers::get().finish();
+    }
+  }
+
+ private:
+  bool used_ = false;
+};
+
+thread_local MainThreadEnd thread_end;
+
 void post_progress(GstElement* element, GstProgressType type, const std::string& text,
                    double fraction) {
   GstMessage* message =
@@ -187,7 +207,8 @@ vlm::Result<const vlm::EngineApi*> engine_api() {
       return api;
     }
     opened = *api;
-    // Registered after the library's own exit handlers, so it runs before them.
+    // Where another thread than the main one ends the process: after what the library registered
+    // when it was opened, so it runs before that.
     std::atexit([] { Workers::get().finish(); });
   }
   return opened;
@@ -208,9 +229,12 @@ vlm::Result<std::string> default_model() {
                     {}};
 }
 
+Loader::Loader() { thread_end.touch(); }
+
 void Loader::start(const vlm::EngineApi* api, vlm::ModelSpec spec, GstElement* element, Done done,
                    std::function<void()> announce) {
   abandon();
+  thread_end.touch();
   auto task = std::make_shared<Task>(element);
   task->api = api;
   task->spec = std::move(spec);

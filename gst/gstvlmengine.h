@@ -28,7 +28,10 @@ class Loader {
  public:
   using Done = std::function<void(vlm::Result<std::shared_ptr<vlm::Engine>>)>;
 
+  Loader();
   ~Loader() { abandon(); }
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
 
   /// Starts loading for `element`, of which only a weak reference is kept. `done` is called on the
   /// worker, unless abandon() came first, while the element is alive; it must neither call back

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
+#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -14,7 +15,7 @@ constexpr int64_t kMaxSide = int64_t{1} << 14;
 enum class ProcessorClass { kClip, kLlava, kLlavaNext };
 
 ProcessorClass processor_class(const JsonView& view, const std::string& default_class) {
-  static const std::pair<std::string, ProcessorClass> kNames[] = {
+  static constexpr std::pair<std::string_view, ProcessorClass> kNames[] = {
       {"CLIPImageProcessor", ProcessorClass::kClip},
       {"LlavaImageProcessor", ProcessorClass::kLlava},
       {"LlavaNextImageProcessor", ProcessorClass::kLlavaNext},
@@ -23,7 +24,8 @@ ProcessorClass processor_class(const JsonView& view, const std::string& default_
       view.has("image_processor_type") ? "image_processor_type" : "feature_extractor_type";
   const std::string type = view.string(key, default_class);
   for (const auto& [name, value] : kNames) {
-    if (type == name || type == name + "Fast" || type == name + "Pil") return value;
+    const std::string base(name);
+    if (type == base || type == base + "Fast" || type == base + "Pil") return value;
   }
   if (type == "CLIPFeatureExtractor") return ProcessorClass::kClip;
   view.unsupported(

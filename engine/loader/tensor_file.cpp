@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <map>
 #include <string_view>
+#include <utility>
 
 #include "base/failure.h"
 
@@ -49,13 +49,15 @@ std::string shown_name(std::string_view name) {
 }
 
 uint64_t element_bits(const std::string& dtype) {
-  static const std::map<std::string_view, uint64_t> kBits = {
+  static constexpr std::pair<std::string_view, uint64_t> kBits[] = {
       {"F64", 64},    {"I64", 64},    {"U64", 64}, {"F32", 32},    {"I32", 32},
       {"U32", 32},    {"F16", 16},    {"I16", 16}, {"U16", 16},    {"BF16", 16},
       {"I8", 8},      {"U8", 8},      {"BOOL", 8}, {"C64", 64},    {"F8_E4M3", 8},
       {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6}};
-  const auto found = kBits.find(dtype);
-  return found == kBits.end() ? 0 : found->second;
+  for (const auto& [name, bits] : kBits) {
+    if (dtype == name) return bits;
+  }
+  return 0;
 }
 
 }  // namespace vlm

@@ -2,7 +2,7 @@
 
 // An engine without a model, for tests of the element. The checkpoint's path says how it behaves:
 //
-//   fake:KEY=VALUE,…   load (ms), delay (ms for each request), fail-check, fail-load (a sentence),
+//   fake:KEY=VALUE,…   load (ms), busy (ms more in which no stop is seen), delay (ms for each request), fail-check, fail-load (a sentence),
 //                      fail-every (N: each Nth request fails), error (kind of those failures:
 //                      device, memory, argument, long), words (as partial texts), text (instead of
 //                      the standard one; ~ is a line break), options (the text lists them)
@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <cstdlib>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -258,10 +259,25 @@ vlm::Status check_model(const vlm::ModelSpec& spec) {
   return vlm::ok_status();
 }
 
+/// A step of a load that looks at no stop and uses what it made for itself, as libtorch does.
+void load_without_a_look(int ms) {
+  static bool gone;
+  struct Made {
+    ~Made() { gone = true; }
+  };
+  gone = false;
+  static const Made made;
+  std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+  if (gone) {
+    std::abort();
+  }
+}
+
 vlm::Result<std::shared_ptr<vlm::Engine>> open_engine(const vlm::ModelSpec& spec,
                                                       vlm::LoadProgress progress,
                                                       std::stop_token stop) {
   const std::map<std::string, std::string> settings = settings_of(spec.model);
+  load_without_a_look(number(settings, "busy", 0));
   const int load_ms = number(settings, "load", 0);
   for (int done_ms = 0; done_ms < load_ms; done_ms += 5) {
     if (stop.stop_requested()) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <thread>
 
@@ -53,6 +54,23 @@ TEST(State, no_state_change_waits_for_the_model) {
     best_us = std::min(best_us, std::max(played - before, stop_us(pipeline.pipeline)));
   }
   EXPECT_LT(best_us, kPromptUs);
+}
+
+/// Ends the process half-way through a load's step, with its element stopped or playing.
+[[noreturn]] void exit_while_loading(bool stopped) {
+  auto* pipeline = new Pipeline(
+      "videotestsrc is-live=true ! video/x-raw,width=32,height=16 ! "
+      "vlmdescribe model=fake:busy=400 ! fakesink");
+  const bool played = pipeline->play();
+  g_usleep(200 * 1000);
+  if (stopped) gst_element_set_state(pipeline->pipeline, GST_STATE_NULL);
+  std::exit(played ? 7 : 8);
+}
+
+TEST(State, the_process_ends_during_a_load) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(exit_while_loading(true), testing::ExitedWithCode(7), "");
+  EXPECT_EXIT(exit_while_loading(false), testing::ExitedWithCode(7), "");
 }
 
 TEST(State, stop_while_a_recording_waits_for_the_model) {
