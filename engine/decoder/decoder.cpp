@@ -4,9 +4,9 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/index_select.h>
-#include <ATen/ops/rsqrt.h>
 
 #include "kernels/activation.h"
+#include "kernels/fused.h"
 
 namespace vlm {
 namespace {
@@ -58,9 +58,7 @@ Decoder::Decoder(const TextConfig& config, TensorSource& source, at::Device devi
 }
 
 at::Tensor Decoder::normalize(const at::Tensor& x, const at::Tensor& weight) const {
-  const at::Tensor wide = x.to(at::kFloat);
-  const at::Tensor scale = at::rsqrt(wide.square().mean(-1, true) + config_.rms_norm_eps);
-  return weight * (wide * scale).to(x.scalar_type());
+  return rms_norm(x, weight, config_.rms_norm_eps);
 }
 
 at::Tensor Decoder::attend(const at::Tensor& x, int64_t index, const DecoderBatch& batch,
@@ -70,8 +68,8 @@ at::Tensor Decoder::attend(const at::Tensor& x, int64_t index, const DecoderBatc
   const auto heads = [&](const Linear& linear, int64_t count) {  // [rows, count, head_dim]
     return linear.forward(x).view({rows, count, config_.head_dim});
   };
-  const at::Tensor q = Rope::apply(heads(layer.q, config_.heads), angles);
-  const at::Tensor k = Rope::apply(heads(layer.k, config_.kv_heads), angles);
+  const at::Tensor q = rotate(heads(layer.q, config_.heads), angles.cos, angles.sin);
+  const at::Tensor k = rotate(heads(layer.k, config_.kv_heads), angles.cos, angles.sin);
   const at::Tensor v = heads(layer.v, config_.kv_heads);
   cache.store(index, batch.slots, k, v);
 

@@ -4,19 +4,21 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/linear.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "kernels/dense.h"
+
 namespace vlm {
 namespace {
 
-// So many rows of x at most are worth more than one pass over packed weights, and over plain ones.
-constexpr int64_t kFewPackedRows = 32;
-constexpr int64_t kFewPlainRows = 4;
-// Unpacked at a time: stays in the cache until the product has read it.
-constexpr int64_t kUnpackedWeights = int64_t{1} << 18;
+// So many rows of x at most our own kernels take in less time than libtorch does: where it has no
+// fast product of the weights' type, and where it has one.
+constexpr int64_t kFewRows = 32;
+constexpr int64_t kFewRowsOfFastType = 4;
+// Packed at a time, for each thread.
+constexpr int64_t kWidenedWeights = int64_t{1} << 18;
 
 const std::byte* bytes_of(const at::Tensor& tensor) {
   return static_cast<const std::byte*>(tensor.const_data_ptr());
@@ -39,7 +41,7 @@ Linear::Linear(TensorSource& source, const std::string& name, int64_t outputs, i
 void Linear::pack(const at::Tensor& stored) {
   packed_ = at::empty({shape_.bytes()}, at::kByte);
   auto* packed = static_cast<std::byte*>(packed_.mutable_data_ptr());
-  const int64_t rows = std::max<int64_t>(1, kUnpackedWeights / shape_.inputs);
+  const int64_t rows = std::max<int64_t>(1, kWidenedWeights / shape_.inputs);
   at::parallel_for(0, shape_.outputs, rows, [&](int64_t begin, int64_t end) {
     for (int64_t first = begin; first < end; first += rows) {
       const int64_t count = std::min(rows, end - first);
@@ -51,11 +53,12 @@ void Linear::pack(const at::Tensor& stored) {
 
 at::Tensor Linear::forward(const at::Tensor& x) const {
   if (packed_.defined()) {
-    return x.size(0) <= kFewPackedRows ? multiply_few(x, shape_, packed_) : multiply_many(x);
+    return x.size(0) <= kFewRows ? multiply_few(x, shape_, packed_) : multiply_many(x);
   }
-  const bool ours = x.is_cpu() && weight_.scalar_type() == at::kBFloat16 &&
-                    x.size(0) <= kFewPlainRows && weight_.is_contiguous();
-  if (!ours) return at::linear(x, weight_, bias_);
+  const int64_t few = multiplies_halves(at::kBFloat16) ? kFewRowsOfFastType : kFewRows;
+  const bool ours = x.is_cpu() && weight_.scalar_type() == at::kBFloat16 && x.size(0) <= few &&
+                    weight_.is_contiguous();
+  if (!ours) return dense(x, weight_, bias_);
   return multiply_few(x, {PackedFormat::kBFloat16, weight_.size(0), weight_.size(1)}, weight_);
 }
 
@@ -70,20 +73,10 @@ at::Tensor Linear::multiply_few(const at::Tensor& x, const PackedShape& shape,
 }
 
 at::Tensor Linear::multiply_many(const at::Tensor& x) const {
-  at::Tensor y = at::empty({x.size(0), shape_.outputs}, x.options());
-  const int64_t step = std::max<int64_t>(16, kUnpackedWeights / shape_.inputs);
-  at::Tensor part = at::empty({step, shape_.inputs}, at::kFloat);
-  for (int64_t first = 0; first < shape_.outputs; first += step) {
-    const int64_t count = std::min(step, shape_.outputs - first);
-    auto* weights = part.mutable_data_ptr<float>();
-    at::parallel_for(0, count, 8, [&](int64_t begin, int64_t end) {
-      unpack_rows(shape_, bytes_of(packed_) + (first + begin) * shape_.row_bytes(), end - begin,
-                  weights + begin * shape_.inputs);
-    });
-    y.narrow(1, first, count).copy_(at::linear(x, part.narrow(0, 0, count).to(x.scalar_type())));
-  }
-  if (bias_.defined()) y.add_(bias_);
-  return y;
+  const auto unpack = [&](int64_t first, int64_t count, float* rows) {
+    unpack_rows(shape_, bytes_of(packed_) + first * shape_.row_bytes(), count, rows);
+  };
+  return dense_by_parts(x, shape_.outputs, bias_, unpack);
 }
 
 }  // namespace vlm

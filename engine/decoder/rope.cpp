@@ -56,12 +56,6 @@ Rope::Angles Rope::angles(const at::Tensor& positions, const at::Tensor& lengths
   return {full.cos(), full.sin()};
 }
 
-at::Tensor Rope::apply(const at::Tensor& x, const Angles& angles) {
-  const int64_t half = x.size(-1) / 2;
-  const at::Tensor rotated = at::cat({-x.slice(-1, half), x.slice(-1, 0, half)}, -1);
-  return x * angles.cos + rotated * angles.sin;
-}
-
 int64_t context_length(const TextConfig& config) {
   const bool stretched = config.rope.type == RopeConfig::Type::kLinear ||
                          config.rope.type == RopeConfig::Type::kDynamic;

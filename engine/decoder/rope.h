@@ -21,9 +21,6 @@ class Rope {
   /// to, which only the dynamic scaling looks at.
   Angles angles(const at::Tensor& positions, const at::Tensor& lengths) const;
 
-  /// x·cos + rotate_half(x)·sin; x [rows, heads, head_dim], the angles already in its type.
-  static at::Tensor apply(const at::Tensor& x, const Angles& angles);
-
  private:
   RopeConfig config_;
   int64_t max_positions_;

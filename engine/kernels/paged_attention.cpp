@@ -5,109 +5,166 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "kernels/bfloat16.h"
-
-#if defined(__x86_64__)
-#define VLM_CPU_CLONES __attribute__((target_clones("default", "arch=haswell")))
-#else
-#define VLM_CPU_CLONES
-#endif
+#include "kernels/cpu.h"
 
 namespace vlm {
 namespace {
 
-constexpr int64_t kLanes = 16;
+// What the compiler spreads over the vector registers that the processor has.
+constexpr int64_t kLanes = 8;
+using Lanes [[gnu::vector_size(32)]] = float;
+using Halves [[gnu::vector_size(16)]] = uint16_t;
+using Words [[gnu::vector_size(32)]] = uint32_t;
 
-// Lanes of partial sums let the compiler use vector registers without reordering the sums itself.
-template <typename T>
-[[gnu::always_inline]] inline float dot(const float* a, const T* b, int64_t size) {
-  float lanes[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += a[i + lane] * widen(b[i + lane]);
-  }
-  float sum = 0;
-  for (; i < size; ++i) sum += a[i] * widen(b[i]);
-  for (float lane : lanes) sum += lane;
-  return sum;
+// References, since vectors by value are passed differently from processor to processor.
+VLM_INLINE inline void load(const float* from, Lanes& to) {
+  std::memcpy(&to, from, sizeof to);
+}
+
+VLM_INLINE inline void load(const uint16_t* from, Lanes& to) {
+  Halves halves;
+  std::memcpy(&halves, from, sizeof halves);
+  const Words words = __builtin_convertvector(halves, Words) << 16;
+  std::memcpy(&to, &words, sizeof to);
+}
+
+VLM_INLINE inline float total(const Lanes& lanes) {
+  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+         ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
 struct Scratch {
   std::vector<float> query;   // [group, head_dim]
-  std::vector<float> scores;  // [group, length]
+  std::vector<float> scores;  // [group, span]
   std::vector<float> sums;    // [group, head_dim]
 };
 
-// All query heads of one row that read one kv head: each cached key and value is read once for the
-// group.
+// One row and kv head: the query heads that read it, and the span of tokens that they see.
 template <typename T>
-[[gnu::always_inline]] inline void attend(const PagedAttentionArgs& args, int64_t row,
-                                          int64_t kv_head, Scratch& scratch) {
-  const int64_t group = args.heads / args.kv_heads;
+struct Group {
+  const T* keys;
+  const T* values;
+  const int32_t* slots;
+  int64_t slot_stride, dim, span;
+  Scratch& scratch;
+};
+
+// The scores of `kHeads` query heads from `head` on; each key is read once for all of them.
+template <int kHeads, typename T>
+VLM_INLINE inline void score(const Group<T>& group, int64_t head) {
+  const float* query = group.scratch.query.data() + head * group.dim;
+  float* scores = group.scratch.scores.data() + head * group.span;
+  const int64_t whole = group.dim / kLanes * kLanes;
+  for (int64_t t = 0; t < group.span; ++t) {
+    const T* key = group.keys + group.slots[t] * group.slot_stride;
+    Lanes sums[kHeads] = {};
+    for (int64_t i = 0; i < whole; i += kLanes) {
+      Lanes k, q;
+      load(key + i, k);
+      for (int h = 0; h < kHeads; ++h) {
+        load(query + h * group.dim + i, q);
+        sums[h] += q * k;
+      }
+    }
+    for (int h = 0; h < kHeads; ++h) {
+      float sum = total(sums[h]);
+      for (int64_t i = whole; i < group.dim; ++i) sum += query[h * group.dim + i] * widen(key[i]);
+      scores[h * group.span + t] = sum;
+    }
+  }
+}
+
+// Adds the values of all tokens, weighted by the scores, for `kHeads` heads from `head` on.
+template <int kHeads, typename T>
+VLM_INLINE inline void mix(const Group<T>& group, int64_t head) {
+  float* sums = group.scratch.sums.data() + head * group.dim;
+  const float* scores = group.scratch.scores.data() + head * group.span;
+  const int64_t whole = group.dim / kLanes * kLanes;
+  for (int64_t i = 0; i < whole; i += kLanes) {
+    Lanes mixed[kHeads] = {};
+    for (int64_t t = 0; t < group.span; ++t) {
+      Lanes value;
+      load(group.values + group.slots[t] * group.slot_stride + i, value);
+      for (int h = 0; h < kHeads; ++h) mixed[h] += value * scores[h * group.span + t];
+    }
+    for (int h = 0; h < kHeads; ++h)
+      std::memcpy(sums + h * group.dim + i, &mixed[h], sizeof(Lanes));
+  }
+  for (int64_t i = whole; i < group.dim; ++i) {
+    for (int h = 0; h < kHeads; ++h) {
+      float sum = 0;
+      for (int64_t t = 0; t < group.span; ++t) {
+        sum += scores[h * group.span + t] *
+               widen(group.values[group.slots[t] * group.slot_stride + i]);
+      }
+      sums[h * group.dim + i] = sum;
+    }
+  }
+}
+
+VLM_INLINE inline void soften(float* scores, int64_t span) {
+  const float top = *std::max_element(scores, scores + span);
+  float total = 0;
+  for (int64_t t = 0; t < span; ++t) total += scores[t] = std::exp(scores[t] - top);
+  for (int64_t t = 0; t < span; ++t) scores[t] /= total;
+}
+
+template <typename T>
+VLM_INLINE inline void attend(const PagedAttentionArgs& args, int64_t row, int64_t kv_head,
+                              Scratch& scratch) {
+  const int64_t heads = args.heads / args.kv_heads;
   const int64_t dim = args.head_dim;
   const int64_t length = args.lengths[row];
   const int64_t first = args.window > 0 ? std::max<int64_t>(0, length - args.window) : 0;
-  const int64_t span = length - first;
-  const int32_t* slots = args.slot_table + row * args.table_stride + first;
-  const int64_t slot_stride = args.kv_heads * dim;
-  const T* keys = static_cast<const T*>(args.k_cache) + kv_head * dim;
-  const T* values = static_cast<const T*>(args.v_cache) + kv_head * dim;
-  const int64_t head_offset = (row * args.heads + kv_head * group) * dim;
+  const Group<T> group = {static_cast<const T*>(args.k_cache) + kv_head * dim,
+                          static_cast<const T*>(args.v_cache) + kv_head * dim,
+                          args.slot_table + row * args.table_stride + first,
+                          args.kv_heads * dim,
+                          dim,
+                          length - first,
+                          scratch};
+  const int64_t head_offset = (row * args.heads + kv_head * heads) * dim;
   const T* q = static_cast<const T*>(args.q) + head_offset;
   T* out = static_cast<T*>(args.out) + head_offset;
 
-  scratch.query.resize(group * dim);
-  scratch.scores.resize(group * span);
-  scratch.sums.assign(group * dim, 0.0f);
-  for (int64_t i = 0; i < group * dim; ++i) scratch.query[i] = widen(q[i]) * args.scale;
-  for (int64_t t = 0; t < span; ++t) {
-    const T* key = keys + slots[t] * slot_stride;
-    for (int64_t g = 0; g < group; ++g) {
-      scratch.scores[g * span + t] = dot(scratch.query.data() + g * dim, key, dim);
-    }
-  }
-  for (int64_t g = 0; g < group; ++g) {
-    float* scores = scratch.scores.data() + g * span;
-    const float top = *std::max_element(scores, scores + span);
-    float total = 0;
-    for (int64_t t = 0; t < span; ++t) total += scores[t] = std::exp(scores[t] - top);
-    for (int64_t t = 0; t < span; ++t) scores[t] /= total;
-  }
-  for (int64_t t = 0; t < span; ++t) {
-    const T* value = values + slots[t] * slot_stride;
-    for (int64_t g = 0; g < group; ++g) {
-      const float weight = scratch.scores[g * span + t];
-      float* sum = scratch.sums.data() + g * dim;
-      for (int64_t i = 0; i < dim; ++i) sum[i] += weight * widen(value[i]);
-    }
-  }
-  for (int64_t i = 0; i < group * dim; ++i) narrow(scratch.sums[i], out + i);
+  scratch.query.resize(static_cast<size_t>(heads * dim));
+  scratch.scores.resize(static_cast<size_t>(heads * group.span));
+  scratch.sums.resize(static_cast<size_t>(heads * dim));
+  for (int64_t i = 0; i < heads * dim; ++i) scratch.query[i] = widen(q[i]) * args.scale;
+  constexpr int kBlock = 4;
+  int64_t head = 0;
+  for (; head + kBlock <= heads; head += kBlock) score<kBlock>(group, head);
+  for (; head < heads; ++head) score<1>(group, head);
+  for (head = 0; head < heads; ++head)
+    soften(scratch.scores.data() + head * group.span, group.span);
+  for (head = 0; head + kBlock <= heads; head += kBlock) mix<kBlock>(group, head);
+  for (; head < heads; ++head) mix<1>(group, head);
+  for (int64_t i = 0; i < heads * dim; ++i) narrow(scratch.sums[i], out + i);
 }
 
-VLM_CPU_CLONES void attend_float(const PagedAttentionArgs& args, int64_t begin, int64_t end,
-                                 Scratch& scratch) {
-  for (int64_t i = begin; i < end; ++i) {
-    attend<float>(args, i / args.kv_heads, i % args.kv_heads, scratch);
-  }
-}
-
-VLM_CPU_CLONES void attend_bfloat(const PagedAttentionArgs& args, int64_t begin, int64_t end,
-                                  Scratch& scratch) {
-  for (int64_t i = begin; i < end; ++i) {
-    attend<uint16_t>(args, i / args.kv_heads, i % args.kv_heads, scratch);
-  }
+template <typename T>
+void attend_range(const PagedAttentionArgs& args, int64_t begin, int64_t end, Scratch& scratch) {
+  with_vectors([&]() VLM_INLINE {
+    for (int64_t i = begin; i < end; ++i) {
+      attend<T>(args, i / args.kv_heads, i % args.kv_heads, scratch);
+    }
+  });
 }
 
 }  // namespace
 
 void paged_attention_cpu(const PagedAttentionArgs& args) {
-  const auto attend_range = args.type == KernelType::kBFloat16 ? attend_bfloat : attend_float;
+  const auto attend =
+      args.type == KernelType::kBFloat16 ? attend_range<uint16_t> : attend_range<float>;
   at::parallel_for(0, args.rows * args.kv_heads, 1, [&](int64_t begin, int64_t end) {
     thread_local Scratch scratch;
-    attend_range(args, begin, end, scratch);
+    attend(args, begin, end, scratch);
   });
 }
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "projector/projector.h"
 
-#include <ATen/ops/linear.h>
-
 #include <string>
 #include <utility>
 
 #include "kernels/activation.h"
+#include "kernels/dense.h"
 
 namespace vlm {
 
@@ -26,7 +25,7 @@ at::Tensor Projector::forward(const at::Tensor& features) const {
   at::Tensor x = features;
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (i > 0) x = activate(x, activation_);
-    x = at::linear(x, layers_[i].weight, layers_[i].bias);
+    x = dense(x, layers_[i].weight, layers_[i].bias);
   }
   return x;
 }

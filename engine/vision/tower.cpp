@@ -3,14 +3,13 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/conv2d.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include <algorithm>
 
 #include "kernels/activation.h"
+#include "kernels/dense.h"
 
 namespace vlm {
 namespace {
@@ -67,22 +66,31 @@ at::Tensor VisionTower::attend(const at::Tensor& x, const Layer& layer) const {
   const int64_t images = x.size(0);
   const int64_t tokens = x.size(1);
   const auto heads = [&](const Linear& linear) {  // [images, heads, tokens, head_dim]
-    return at::linear(x, linear.weight, linear.bias)
+    return dense(x, linear.weight, linear.bias)
         .view({images, tokens, config_.heads, config_.hidden_size / config_.heads})
         .transpose(1, 2);
   };
   const at::Tensor mixed =
       at::scaled_dot_product_attention(heads(layer.q), heads(layer.k), heads(layer.v));
-  return at::linear(mixed.transpose(1, 2).reshape({images, tokens, config_.hidden_size}),
-                    layer.out.weight, layer.out.bias);
+  return dense(mixed.transpose(1, 2).reshape({images, tokens, config_.hidden_size}),
+               layer.out.weight, layer.out.bias);
+}
+
+at::Tensor VisionTower::embed_patches(const at::Tensor& pixels) const {
+  const int64_t size = config_.patch_size;
+  const int64_t rows = pixels.size(2) / size, columns = pixels.size(3) / size;
+  // A convolution whose windows do not overlap is a product.
+  const at::Tensor cut = pixels.narrow(2, 0, rows * size)
+                             .narrow(3, 0, columns * size)
+                             .reshape({pixels.size(0), pixels.size(1), rows, size, columns, size})
+                             .permute({0, 2, 4, 1, 3, 5})
+                             .reshape({pixels.size(0), rows * columns, -1});
+  return dense(cut, patch_weight_.flatten(1), {});
 }
 
 at::Tensor VisionTower::forward(const at::Tensor& pixels) const {
   const int64_t images = pixels.size(0);
-  const at::Tensor patches = at::conv2d(pixels.to(patch_weight_.scalar_type()), patch_weight_, {},
-                                        at::IntArrayRef{config_.patch_size, config_.patch_size})
-                                 .flatten(2)
-                                 .transpose(1, 2);  // [images, patches, hidden]
+  const at::Tensor patches = embed_patches(pixels.to(patch_weight_.scalar_type()));
   const at::Tensor cls = class_embedding_.expand({images, 1, config_.hidden_size});
   at::Tensor x = normalize(at::cat({cls, patches}, 1) + position_embedding_, pre_norm_);
   std::vector<at::Tensor> taken(states_.size());
@@ -93,9 +101,8 @@ at::Tensor VisionTower::forward(const at::Tensor& pixels) const {
     if (state == static_cast<int64_t>(layers_.size())) break;
     const Layer& layer = layers_[state];
     x = x + attend(normalize(x, layer.norm1), layer);
-    const at::Tensor inner =
-        at::linear(normalize(x, layer.norm2), layer.fc1.weight, layer.fc1.bias);
-    x = x + at::linear(activate(inner, config_.activation), layer.fc2.weight, layer.fc2.bias);
+    const at::Tensor inner = dense(normalize(x, layer.norm2), layer.fc1.weight, layer.fc1.bias);
+    x = x + dense(activate(inner, config_.activation), layer.fc2.weight, layer.fc2.bias);
   }
   return taken.size() == 1 ? taken[0] : at::cat(taken, -1);
 }

@@ -35,6 +35,7 @@ class VisionTower {
   static Linear take_linear(TensorSource& source, const std::string& name, int64_t out, int64_t in);
   Norm take_norm(TensorSource& source, const std::string& name) const;
   at::Tensor normalize(const at::Tensor& x, const Norm& norm) const;
+  at::Tensor embed_patches(const at::Tensor& pixels) const;  ///< [images, patches, hidden]
   at::Tensor attend(const at::Tensor& x, const Layer& layer) const;
 
   VisionConfig config_;

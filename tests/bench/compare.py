@@ -5,7 +5,7 @@
 Both run in a process of their own, one after the other and in turn, several rounds; the best and the median round are
 kept. Ratios say how many times faster (or smaller) the engine is than the reference in the same run.
 
-    compare.py [--size medium] [--dtype float32] [--device cpu] [--json FILE]
+    compare.py [--size small] [--dtype float32] [--device cpu] [--json FILE]
 """
 
 import argparse
@@ -208,7 +208,7 @@ def table(report):
 def main():
     from make_model import SIZES, write
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="medium")
+    parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--model", help="a checkpoint that is there already, instead of --size")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cpu")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """make_model.py OUTDIR [--size NAME]: a LLaVA checkpoint of a given size with random weights, to measure speed with.
 
-Shapes follow LLaVA-1.5's proportions. Written shard by shard, so that it takes little memory whatever the size.
+`small` is a CLIP ViT-L/14-336 with a text model of 1.1 billion parameters; `7b` and `13b` are LLaVA-1.5's shapes. Written shard by shard, so that it takes little memory whatever the size.
 """
 
 import argparse
@@ -19,9 +19,10 @@ from specs import Spec, Text, Vision  # noqa: E402
 SIZES = {
     # name: vision hidden, heads, layers, intermediate, image; text hidden, heads, kv heads, layers, intermediate
     "tiny": ((128, 4, 4, 512, 112), (256, 4, 4, 4, 688)),
-    "small": ((512, 8, 12, 2048, 224), (768, 12, 12, 12, 2048)),
-    "medium": ((1024, 16, 24, 4096, 336), (1024, 16, 16, 16, 2752)),
+    "base": ((512, 8, 12, 2048, 224), (768, 12, 12, 12, 2048)),
+    "small": ((1024, 16, 24, 4096, 336), (2048, 32, 4, 22, 5632)),
     "7b": ((1024, 16, 24, 4096, 336), (4096, 32, 32, 32, 11008)),
+    "13b": ((1024, 16, 24, 4096, 336), (5120, 40, 40, 40, 13824)),
 }
 VOCABULARY = 32064
 SHARD_BYTES = 512 << 20
@@ -71,7 +72,7 @@ def write(out, size, dtype):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out")
-    parser.add_argument("--size", choices=SIZES, default="medium")
+    parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--dtype", choices=make_checkpoint.DTYPES, default="float16")
     options = parser.parse_args()
     print(f"{write(options.out, options.size, options.dtype) / 1e6:.0f} million parameters")

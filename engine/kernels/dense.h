@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/FunctionRef.h>
+
+#include <cstdint>
+
+namespace vlm {
+
+/// x · Wᵀ + bias for many rows. x: [..., inputs]; weight: [outputs, inputs] in x's type; bias:
+/// [outputs] in x's type or undefined → [..., outputs] in x's type. Where the processor multiplies
+/// no 16-bit numbers, such products go through float32, which is several times faster than what
+/// libtorch does with them there; sums are float32 and rounded once, as in libtorch. Reentrant.
+at::Tensor dense(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+/// Whether libtorch has fast products of this 16-bit type on this processor.
+bool multiplies_halves(at::ScalarType type);
+
+/// Writes the weights of `count` outputs from `first` on to `rows` [count, inputs].
+using UnpackRows = c10::function_ref<void(int64_t first, int64_t count, float* rows)>;
+
+/// The same on the CPU with weights that `unpack` gives part by part, so that they need no memory
+/// as a whole. `unpack` is called from several threads at once.
+at::Tensor dense_by_parts(const at::Tensor& x, int64_t outputs, const at::Tensor& bias,
+                          UnpackRows unpack);
+
+}  // namespace vlm

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "kernels/fused.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/rsqrt.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/bfloat16.h"
+#include "kernels/cpu.h"
+
+namespace vlm {
+namespace {
+
+constexpr int64_t kLanes = 16;
+constexpr int64_t kElementsPerTask = int64_t{1} << 14;
+
+template <typename T>
+struct NormRows {
+  const T* x;
+  const T* weight;
+  T* out;
+  int64_t size;
+  float eps;
+};
+
+template <typename T>
+struct RotateRows {
+  const T* x;
+  const T* cos;
+  const T* sin;
+  T* out;
+  int64_t heads, head_dim;
+};
+
+template <typename T>
+VLM_INLINE inline float rounded(float value) {
+  T narrowed;
+  narrow(value, &narrowed);
+  return widen(narrowed);
+}
+
+// Lanes of partial sums let the compiler use vector registers without reordering the sums itself.
+template <typename T>
+VLM_INLINE inline float square_sum(const T* x, int64_t size) {
+  float lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const float value = widen(x[i + lane]);
+      lanes[lane] += value * value;
+    }
+  }
+  float sum = 0;
+  for (; i < size; ++i) sum += widen(x[i]) * widen(x[i]);
+  for (const float lane : lanes) sum += lane;
+  return sum;
+}
+
+template <typename T>
+VLM_INLINE inline void norm_rows(const NormRows<T>& args, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const T* x = args.x + row * args.size;
+    T* out = args.out + row * args.size;
+    const float mean = square_sum(x, args.size) / static_cast<float>(args.size);
+    const float scale = 1 / std::sqrt(mean + args.eps);
+    for (int64_t i = 0; i < args.size; ++i) {
+      narrow(widen(args.weight[i]) * rounded<T>(widen(x[i]) * scale), out + i);
+    }
+  }
+}
+
+template <typename T>
+VLM_INLINE inline void rotate_rows(const RotateRows<T>& args, int64_t begin, int64_t end) {
+  const int64_t dim = args.head_dim, half = dim / 2;
+  for (int64_t head = begin; head < end; ++head) {
+    const T* x = args.x + head * dim;
+    const T* cos = args.cos + head / args.heads * dim;
+    const T* sin = args.sin + head / args.heads * dim;
+    T* out = args.out + head * dim;
+    for (int64_t i = 0; i < half; ++i) {
+      const float low = widen(x[i]), high = widen(x[half + i]);
+      narrow(rounded<T>(low * widen(cos[i])) + rounded<T>(-high * widen(sin[i])), out + i);
+      narrow(rounded<T>(high * widen(cos[half + i])) + rounded<T>(low * widen(sin[half + i])),
+             out + half + i);
+    }
+  }
+}
+
+bool one_pass(const at::Tensor& x) {
+  return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+int64_t grain(int64_t row_size) {
+  return std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, row_size));
+}
+
+template <typename T>
+const T* data(const at::Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+template <typename T>
+void norm(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& out) {
+  const int64_t size = x.size(-1);
+  const NormRows<T> args = {data<T>(x), data<T>(weight), static_cast<T*>(out.mutable_data_ptr()),
+                            size, static_cast<float>(eps)};
+  at::parallel_for(0, x.numel() / size, grain(size), [&](int64_t begin, int64_t end) {
+    with_vectors([&]() VLM_INLINE { norm_rows(args, begin, end); });
+  });
+}
+
+template <typename T>
+void turn(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+          const at::Tensor& out) {
+  const RotateRows<T> args = {data<T>(x),   data<T>(cos),
+                              data<T>(sin), static_cast<T*>(out.mutable_data_ptr()),
+                              x.size(1),    x.size(2)};
+  at::parallel_for(0, x.size(0) * x.size(1), grain(x.size(2)), [&](int64_t begin, int64_t end) {
+    with_vectors([&]() VLM_INLINE { rotate_rows(args, begin, end); });
+  });
+}
+
+}  // namespace
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  if (!one_pass(x)) {
+    const at::Tensor wide = x.to(at::kFloat);
+    const at::Tensor scale = at::rsqrt(wide.square().mean(-1, true) + eps);
+    return weight * (wide * scale).to(x.scalar_type());
+  }
+  const at::Tensor whole = x.contiguous(), factors = weight.contiguous();
+  const at::Tensor out = at::empty_like(whole);
+  if (x.scalar_type() == at::kFloat) {
+    norm<float>(whole, factors, eps, out);
+  } else {
+    norm<uint16_t>(whole, factors, eps, out);
+  }
+  return out;
+}
+
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  if (!one_pass(x)) {
+    const int64_t half = x.size(-1) / 2;
+    const at::Tensor rotated = at::cat({-x.slice(-1, half), x.slice(-1, 0, half)}, -1);
+    return x * cos + rotated * sin;
+  }
+  const at::Tensor whole = x.contiguous();
+  const at::Tensor cosines = cos.contiguous(), sines = sin.contiguous();
+  const at::Tensor out = at::empty_like(whole);
+  if (x.scalar_type() == at::kFloat) {
+    turn<float>(whole, cosines, sines, out);
+  } else {
+    turn<uint16_t>(whole, cosines, sines, out);
+  }
+  return out;
+}
+
+}  // namespace vlm

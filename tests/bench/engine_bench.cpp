@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+
+// Measures the engine alone on one checkpoint and prints one JSON object. No GStreamer.
+//
+//   engine_bench MODEL [--dtype T] [--quantization Q] [--device D] [--tokens N] [--rounds N]
+//                [--batch 1,4,16] [--width W] [--height H] [--no-limits]
+//
+// Every request shows a new picture of noise and generates exactly --tokens tokens. `limits` are
+// what this machine's memory and libtorch's matrix product reach, measured in the same run.
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <future>
+#include <iostream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "bench/machine_limits.h"
+#include "vlm/engine.h"
+#include "vlm/names.h"
+
+namespace {
+
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double peak_mib() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+struct Settings {
+  vlm::ModelSpec spec;
+  int tokens = 64;
+  int rounds = 3;
+  int width = 640;
+  int height = 480;
+  bool limits = true;
+  std::vector<int> batches = {1, 4, 16};
+};
+
+std::vector<int> numbers(const std::string& text) {
+  std::vector<int> result;
+  for (size_t at = 0; at < text.size();) {
+    const size_t comma = std::min(text.find(',', at), text.size());
+    result.push_back(std::stoi(text.substr(at, comma - at)));
+    at = comma + 1;
+  }
+  return result;
+}
+
+[[noreturn]] void fail(const std::string& message) {
+  std::cerr << "engine_bench: " << message << "\n";
+  std::exit(1);
+}
+
+Settings read_settings(int argc, char** argv) {
+  Settings settings;
+  std::map<std::string, std::string> options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--no-limits") {
+      settings.limits = false;
+    } else if (word.rfind("--", 0) != 0) {
+      settings.spec.model = word;
+    } else if (i + 1 < argc) {
+      options[word] = argv[++i];
+    } else {
+      fail(word + " takes a value");
+    }
+  }
+  if (settings.spec.model.empty()) fail("which checkpoint? engine_bench MODEL");
+  for (const auto& [name, value] : options) {
+    if (name == "--dtype") {
+      settings.spec.dtype = vlm::enum_value(vlm::kDTypeNames, value).value();
+    } else if (name == "--quantization") {
+      settings.spec.quantization = vlm::enum_value(vlm::kQuantizationNames, value).value();
+    } else if (name == "--device") {
+      settings.spec.device = value;
+    } else if (name == "--tokens") {
+      settings.tokens = std::stoi(value);
+    } else if (name == "--rounds") {
+      settings.rounds = std::stoi(value);
+    } else if (name == "--width") {
+      settings.width = std::stoi(value);
+    } else if (name == "--height") {
+      settings.height = std::stoi(value);
+    } else if (name == "--batch") {
+      settings.batches = numbers(value);
+    } else {
+      fail("no option " + name);
+    }
+  }
+  return settings;
+}
+
+vlm::Request new_request(const Settings& settings, int tokens) {
+  static std::mt19937 noise(1);
+  vlm::Frame frame{settings.width, settings.height, {}};
+  frame.rgb.resize(static_cast<size_t>(frame.width) * static_cast<size_t>(frame.height) * 3);
+  for (uint8_t& value : frame.rgb) value = static_cast<uint8_t>(noise());
+  vlm::Request request;
+  request.frames.push_back(std::move(frame));
+  request.prompt.turns = {{vlm::Turn::Role::kUser, "What is in this picture?"}};
+  request.options.max_new_tokens = tokens;
+  request.options.min_new_tokens = tokens;
+  return request;
+}
+
+struct Round {
+  double whole_s = 0;
+  std::vector<vlm::Description> descriptions;
+};
+
+// So many requests at once, each of a stream of its own, until the last is done.
+Round run(vlm::Engine& engine, const Settings& settings, int count, int tokens) {
+  std::vector<vlm::Request> requests;
+  for (int i = 0; i < count; ++i) {
+    requests.push_back(new_request(settings, tokens));
+    requests.back().stream = static_cast<uint64_t>(i);
+  }
+  std::vector<std::future<vlm::Result<vlm::Description>>> answers;
+  const Clock::time_point start = Clock::now();
+  for (vlm::Request& request : requests) {
+    auto answer = std::make_shared<std::promise<vlm::Result<vlm::Description>>>();
+    answers.push_back(answer->get_future());
+    vlm::Callbacks callbacks;
+    callbacks.done = [answer](auto result) { answer->set_value(std::move(result)); };
+    const auto id = engine.submit(std::move(request), callbacks);
+    if (!id) fail(id.error().message);
+  }
+  Round round;
+  for (auto& answer : answers) {
+    vlm::Result<vlm::Description> result = answer.get();
+    if (!result) fail(result.error().message);
+    round.descriptions.push_back(std::move(*result));
+  }
+  round.whole_s = seconds_since(start);
+  return round;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+json spread(const std::vector<double>& values) {
+  return {{"median", median(values)},
+          {"best", *std::min_element(values.begin(), values.end())},
+          {"worst", *std::max_element(values.begin(), values.end())}};
+}
+
+// The first token of one request: picture, prompt and all.
+json measure_first_token(vlm::Engine& engine, const Settings& settings) {
+  std::vector<double> vision, prefill, first;
+  vlm::Description last;
+  for (int round = 0; round <= settings.rounds; ++round) {
+    Round one = run(engine, settings, 1, 1);
+    last = std::move(one.descriptions[0]);
+    if (round == 0) continue;  // warms up
+    vision.push_back(last.timing.vision_ms / 1000);
+    prefill.push_back(last.timing.prefill_ms / 1000);
+    first.push_back(one.whole_s);
+  }
+  return {{"prompt_tokens", last.prompt_tokens},
+          {"vision_s", spread(vision)},
+          {"prefill_s", spread(prefill)},
+          {"first_token_s", spread(first)}};
+}
+
+json measure_batch(vlm::Engine& engine, const Settings& settings, int count) {
+  std::vector<double> token_s, caption_s;
+  for (int round = 0; round < settings.rounds; ++round) {
+    const Round one = run(engine, settings, count, settings.tokens);
+    // Streams that start together decode together: the last to start has all beside it.
+    double decode_s = 1e300;
+    for (const vlm::Description& description : one.descriptions) {
+      decode_s = std::min(decode_s, description.timing.decode_ms / 1000);
+    }
+    token_s.push_back(decode_s / ((settings.tokens - 1) * count));
+    caption_s.push_back(one.whole_s / count);
+  }
+  return {{"batch", count},
+          {"decode_tokens_per_s", 1 / median(token_s)},
+          {"captions_per_s", 1 / median(caption_s)},
+          {"token_s", spread(token_s)},
+          {"caption_s", spread(caption_s)}};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Settings settings = read_settings(argc, argv);
+  json report = {{"model", settings.spec.model},
+                 {"quantization", vlm::quantization_name(settings.spec.quantization)},
+                 {"tokens", settings.tokens},
+                 {"rounds", settings.rounds}};
+  const Clock::time_point start = Clock::now();
+  const vlm::Result<std::shared_ptr<vlm::Engine>> engine = vlm::open_engine(settings.spec);
+  if (!engine) fail(engine.error().message);
+  report["load_s"] = seconds_since(start);
+  report["load_peak_mib"] = peak_mib();
+  const vlm::ModelInfo& info = (*engine)->info();
+  report["device"] = info.device;
+  report["dtype"] = vlm::dtype_name(info.dtype);
+  report["parameters"] = info.parameters;
+  report["weight_mib"] = static_cast<double>(info.weight_bytes) / (1 << 20);
+  report["kv_cache_mib"] = static_cast<double>(info.kv_cache_bytes) / (1 << 20);
+  report["first"] = measure_first_token(**engine, settings);
+  for (const int count : settings.batches) {
+    report["batches"].push_back(measure_batch(**engine, settings, count));
+  }
+  report["peak_mib"] = peak_mib();
+  if (settings.limits) report["limits"] = bench::measure_limits();  // last: it takes memory
+  std::cout << report.dump(1) << std::endl;
+}
