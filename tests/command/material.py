@@ -14,8 +14,9 @@ import scenes  # noqa: E402
 FIRST_SEED = 3_000_000_000  # far from every seed that training uses
 
 
-def launch(line, **kwargs):
-    subprocess.run(["gst-launch-1.0", "-q", *shlex.split(line)], check=True, timeout=120, stdout=subprocess.DEVNULL, **kwargs)
+def launch(line, timeout=120, **kwargs):
+    subprocess.run(["gst-launch-1.0", "-q", *shlex.split(line)], check=True, timeout=timeout, stdout=subprocess.DEVNULL,
+                   **kwargs)
 
 
 def made_clip(path, seconds=6, size=(160, 120), rate=10, codec="x264enc ! h264parse", mux="mp4mux", more=""):
