@@ -17,8 +17,10 @@ namespace {
 // fast product of the weights' type, and where it has one.
 constexpr int64_t kFewRows = 32;
 constexpr int64_t kFewRowsOfFastType = 4;
-// Packed at a time, for each thread.
+// Widened at a time by each thread that packs.
 constexpr int64_t kWidenedWeights = int64_t{1} << 18;
+// Unpacked at a time by each thread.
+constexpr int64_t kRowsPerTask = 8;
 
 const std::byte* bytes_of(const at::Tensor& tensor) {
   return static_cast<const std::byte*>(tensor.const_data_ptr());
@@ -73,8 +75,12 @@ at::Tensor Linear::multiply_few(const at::Tensor& x, const PackedShape& shape,
 }
 
 at::Tensor Linear::multiply_many(const at::Tensor& x) const {
-  const auto unpack = [&](int64_t first, int64_t count, float* rows) {
-    unpack_rows(shape_, bytes_of(packed_) + first * shape_.row_bytes(), count, rows);
+  const auto unpack = [&](int64_t first, const at::Tensor& rows) {
+    auto* weights = rows.mutable_data_ptr<float>();
+    at::parallel_for(0, rows.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+      unpack_rows(shape_, bytes_of(packed_) + (first + begin) * shape_.row_bytes(), end - begin,
+                  weights + begin * shape_.inputs);
+    });
   };
   return dense_by_parts(x, shape_.outputs, bias_, unpack);
 }

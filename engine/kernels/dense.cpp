@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "kernels/dense.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
@@ -15,12 +14,6 @@ namespace {
 // Unpacked at a time: stays in the cache until the product has read it, yet is large enough that
 // reading x anew for each part costs little.
 constexpr int64_t kPartWeights = int64_t{1} << 20;
-constexpr int64_t kRowsPerTask = 8;
-
-template <typename T>
-void widen_rows(const T* from, int64_t count, float* to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(from[i]);
-}
 
 }  // namespace
 
@@ -36,15 +29,8 @@ at::Tensor dense(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
   const at::ScalarType type = x.scalar_type();
   const bool half = type == at::kBFloat16 || type == at::kHalf;
   if (!x.is_cpu() || !half || multiplies_halves(type)) return at::linear(x, weight, bias);
-  const int64_t inputs = weight.size(1);
-  const at::Tensor whole = weight.contiguous();
-  return dense_by_parts(x, weight.size(0), bias, [&](int64_t first, int64_t count, float* rows) {
-    const int64_t offset = first * inputs;
-    if (type == at::kBFloat16) {
-      widen_rows(whole.const_data_ptr<at::BFloat16>() + offset, count * inputs, rows);
-    } else {
-      widen_rows(whole.const_data_ptr<at::Half>() + offset, count * inputs, rows);
-    }
+  return dense_by_parts(x, weight.size(0), bias, [&](int64_t first, const at::Tensor& rows) {
+    rows.copy_(weight.narrow(0, first, rows.size(0)));
   });
 }
 
@@ -56,14 +42,12 @@ at::Tensor dense_by_parts(const at::Tensor& x, int64_t outputs, const at::Tensor
   at::Tensor y = at::empty({wide.size(0), outputs}, x.options());
   const int64_t step =
       std::clamp<int64_t>(kPartWeights / inputs, 16, std::max<int64_t>(outputs, 16));
-  at::Tensor part = at::empty({step, inputs}, wide.options());
-  auto* rows = part.mutable_data_ptr<float>();
+  const at::Tensor part = at::empty({step, inputs}, wide.options());
   for (int64_t first = 0; first < outputs; first += step) {
     const int64_t count = std::min(step, outputs - first);
-    at::parallel_for(0, count, kRowsPerTask, [&](int64_t begin, int64_t end) {
-      unpack(first + begin, end - begin, rows + begin * inputs);
-    });
-    at::Tensor sums = at::mm(wide, part.narrow(0, 0, count).t());
+    const at::Tensor rows = part.narrow(0, 0, count);
+    unpack(first, rows);
+    at::Tensor sums = at::mm(wide, rows.t());
     if (bias.defined()) sums.add_(wide_bias.narrow(0, first, count));
     y.narrow(1, first, count).copy_(sums);
   }

@@ -17,11 +17,11 @@ at::Tensor dense(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
 /// Whether libtorch has fast products of this 16-bit type on this processor.
 bool multiplies_halves(at::ScalarType type);
 
-/// Writes the weights of `count` outputs from `first` on to `rows` [count, inputs].
-using UnpackRows = c10::function_ref<void(int64_t first, int64_t count, float* rows)>;
+/// Writes the weights of the outputs from `first` on to `rows`, float32 [count, inputs].
+using UnpackRows = c10::function_ref<void(int64_t first, const at::Tensor& rows)>;
 
 /// The same on the CPU with weights that `unpack` gives part by part, so that they need no memory
-/// as a whole. `unpack` is called from several threads at once.
+/// as a whole.
 at::Tensor dense_by_parts(const at::Tensor& x, int64_t outputs, const at::Tensor& bias,
                           UnpackRows unpack);
 

@@ -95,13 +95,18 @@ bool one_pass(const at::Tensor& x) {
   return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 
-int64_t grain(int64_t row_size) {
-  return std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, row_size));
-}
-
 template <typename T>
 const T* data(const at::Tensor& tensor) {
   return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+// Spreads `kernel(begin, end)` over `count` rows of `row_size` elements.
+template <typename Kernel>
+void over_rows(int64_t count, int64_t row_size, const Kernel& kernel) {
+  const int64_t grain = std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, row_size));
+  at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
+    with_vectors([&]() VLM_INLINE { kernel(begin, end); });
+  });
 }
 
 template <typename T>
@@ -109,9 +114,8 @@ void norm(const at::Tensor& x, const at::Tensor& weight, double eps, const at::T
   const int64_t size = x.size(-1);
   const NormRows<T> args = {data<T>(x), data<T>(weight), static_cast<T*>(out.mutable_data_ptr()),
                             size, static_cast<float>(eps)};
-  at::parallel_for(0, x.numel() / size, grain(size), [&](int64_t begin, int64_t end) {
-    with_vectors([&]() VLM_INLINE { norm_rows(args, begin, end); });
-  });
+  over_rows(x.numel() / size, size,
+            [&](int64_t begin, int64_t end) VLM_INLINE { norm_rows(args, begin, end); });
 }
 
 template <typename T>
@@ -120,9 +124,8 @@ void turn(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
   const RotateRows<T> args = {data<T>(x),   data<T>(cos),
                               data<T>(sin), static_cast<T*>(out.mutable_data_ptr()),
                               x.size(1),    x.size(2)};
-  at::parallel_for(0, x.size(0) * x.size(1), grain(x.size(2)), [&](int64_t begin, int64_t end) {
-    with_vectors([&]() VLM_INLINE { rotate_rows(args, begin, end); });
-  });
+  over_rows(x.size(0) * x.size(1), x.size(2),
+            [&](int64_t begin, int64_t end) VLM_INLINE { rotate_rows(args, begin, end); });
 }
 
 }  // namespace

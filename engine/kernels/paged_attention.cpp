@@ -93,8 +93,9 @@ VLM_INLINE inline void mix(const Group<T>& group, int64_t head) {
       load(group.values + group.slots[t] * group.slot_stride + i, value);
       for (int h = 0; h < kHeads; ++h) mixed[h] += value * scores[h * group.span + t];
     }
-    for (int h = 0; h < kHeads; ++h)
+    for (int h = 0; h < kHeads; ++h) {
       std::memcpy(sums + h * group.dim + i, &mixed[h], sizeof(Lanes));
+    }
   }
   for (int64_t i = whole; i < group.dim; ++i) {
     for (int h = 0; h < kHeads; ++h) {
@@ -113,6 +114,15 @@ VLM_INLINE inline void soften(float* scores, int64_t span) {
   float total = 0;
   for (int64_t t = 0; t < span; ++t) total += scores[t] = std::exp(scores[t] - top);
   for (int64_t t = 0; t < span; ++t) scores[t] /= total;
+}
+
+template <int kHeads, typename T>
+VLM_INLINE inline void attend_heads(const Group<T>& group, int64_t head) {
+  score<kHeads>(group, head);
+  for (int h = 0; h < kHeads; ++h) {
+    soften(group.scratch.scores.data() + (head + h) * group.span, group.span);
+  }
+  mix<kHeads>(group, head);
 }
 
 template <typename T>
@@ -139,12 +149,8 @@ VLM_INLINE inline void attend(const PagedAttentionArgs& args, int64_t row, int64
   for (int64_t i = 0; i < heads * dim; ++i) scratch.query[i] = widen(q[i]) * args.scale;
   constexpr int kBlock = 4;
   int64_t head = 0;
-  for (; head + kBlock <= heads; head += kBlock) score<kBlock>(group, head);
-  for (; head < heads; ++head) score<1>(group, head);
-  for (head = 0; head < heads; ++head)
-    soften(scratch.scores.data() + head * group.span, group.span);
-  for (head = 0; head + kBlock <= heads; head += kBlock) mix<kBlock>(group, head);
-  for (; head < heads; ++head) mix<1>(group, head);
+  for (; head + kBlock <= heads; head += kBlock) attend_heads<kBlock>(group, head);
+  for (; head < heads; ++head) attend_heads<1>(group, head);
   for (int64_t i = 0; i < heads * dim; ++i) narrow(scratch.sums[i], out + i);
 }
 

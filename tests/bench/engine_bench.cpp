@@ -16,11 +16,10 @@
 #include <future>
 #include <iostream>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
-#include <string_view>
-#include <thread>
 #include <vector>
 
 #include "bench/machine_limits.h"

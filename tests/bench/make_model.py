@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """make_model.py OUTDIR [--size NAME]: a LLaVA checkpoint of a given size with random weights, to measure speed with.
 
-`small` is a CLIP ViT-L/14-336 with a text model of 1.1 billion parameters; `7b` and `13b` are LLaVA-1.5's shapes. Written shard by shard, so that it takes little memory whatever the size.
+`small` is a CLIP ViT-L/14-336 with a text model of 1.1 billion parameters; `7b` and `13b` are LLaVA-1.5's
+shapes. Written shard by shard, so that it takes little memory whatever the size.
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
 // An engine without a model, for tests of the element. The checkpoint's path says how it behaves:
 //
-//   fake:KEY=VALUE,…   load (ms), busy (ms more in which no stop is seen), delay (ms for each request), fail-check, fail-load (a sentence),
-//                      fail-every (N: each Nth request fails), error (kind of those failures:
+//   fake:KEY=VALUE,…   load (ms), busy (ms more of loading in which no stop is seen), delay (ms for
+//                      each request), fail-check, fail-load (a sentence), fail-every (N: each Nth
+//                      request fails), error (kind of those failures:
 //                      device, memory, argument, long), words (as partial texts), text (instead of
 //                      the standard one; ~ is a line break), options (the text lists them)
 //
