@@ -6,9 +6,11 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/tensor.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/core/StreamGuard.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <optional>
 #include <utility>
@@ -16,6 +18,7 @@
 #include "base/device.h"
 #include "base/failure.h"
 #include "decoder/decoder.h"
+#include "decoder/gpu_step.h"
 #include "decoder/step_buffers.h"
 #include "fusion/fusion.h"
 #include "loader/tensors.h"
@@ -31,6 +34,8 @@ namespace {
 
 // Bounds the activations of tower and projector; more images go through in several passes.
 constexpr size_t kImagesPerPass = 16;
+// Of the cache, behind those that sequences may have.
+constexpr int64_t kSpareSlots = 1;
 
 // libtorch's exceptions become ours, with what a caller can do about them.
 template <typename Work>
@@ -86,33 +91,33 @@ ExecutorLimits choose_limits(const TextConfig& config, at::ScalarType dtype, at:
 }
 
 // How the decoder's matrices are packed; nothing: they are not.
-std::optional<PackedFormat> packed_format(Quantization quantization, at::Device device) {
+std::optional<PackedFormat> packed_format(Quantization quantization) {
   if (quantization == Quantization::kNone) return std::nullopt;
-  if (!device.is_cpu()) {
-    throw Failure(ErrorKind::kUnsupported,
-                  std::string("quantization ") + quantization_name(quantization) +
-                      " runs on the CPU only: use quantization none on a GPU, or the device cpu");
-  }
   return quantization == Quantization::kInt8 ? PackedFormat::kInt8 : PackedFormat::kInt4;
 }
 
 class TorchExecutor : public Executor {
  public:
-  TorchExecutor(std::shared_ptr<const Checkpoint> checkpoint, at::Device device, DType dtype,
-                std::optional<PackedFormat> format, TensorSource source)
+  /// The caller's current stream is `stream`.
+  TorchExecutor(std::shared_ptr<const Checkpoint> checkpoint, at::Device device,
+                std::optional<c10::Stream> stream, DType dtype, std::optional<PackedFormat> format,
+                TensorSource source)
       : checkpoint_(std::move(checkpoint)),
         config_(checkpoint_->config()),
         device_(device),
+        stream_(stream),
         dtype_(scalar_type(dtype)),
         tower_(config_, source),
         projector_(config_, source),
         merge_(config_, source),
         decoder_(config_.text, source, device, format),
         limits_(choose_limits(config_.text, dtype_, device)),
-        cache_(config_.text, limits_.cache_slots, at::TensorOptions().dtype(dtype_).device(device)),
+        cache_(config_.text, limits_.cache_slots + kSpareSlots,
+               at::TensorOptions().dtype(dtype_).device(device)),
         buffers_(limits_.max_rows, std::min(context_length(config_.text), limits_.cache_slots),
                  device),
-        sampler_(limits_.max_rows, device) {
+        sampler_(limits_.max_rows, device),
+        gpu_step_(GpuStep::make(decoder_, cache_, buffers_, limits_.max_rows)) {
     info_.name = checkpoint_->name();
     info_.device = device.str();
     info_.dtype = dtype;
@@ -131,10 +136,12 @@ class TorchExecutor : public Executor {
   std::vector<std::shared_ptr<const ImageEmbeds>> encode(
       const std::vector<const PixelTensor*>& batch,
       const std::vector<std::string>& trace_paths) override {
+    const c10::OptionalStreamGuard guard(stream_);
     return translated("encoding pictures", [&] { return encode_pictures(batch, trace_paths); });
   }
 
   StepResult run(const StepPlan& plan) override {
+    const c10::OptionalStreamGuard guard(stream_);
     return translated("running the language model", [&] { return step(plan); });
   }
 
@@ -274,11 +281,39 @@ class TorchExecutor : public Executor {
 
   StepResult step(const StepPlan& plan) {
     const c10::InferenceMode guard;
+    if (gpu_step_ != nullptr && plan.prompts.empty()) return step_on_gpu(plan);
     const Rows rows = gather_rows(plan);
     const at::Tensor embeds = fuse(decoder_.embedding_table(), rows.ids, rows.placements);
     const at::Tensor logits = decoder_.forward(embeds, rows.batch, cache_);
     keep_traces(plan, embeds, logits);
     return {sampler_.choose(logits, plan.choices)};
+  }
+
+  // Sequences that go on, without prompts among them.
+  StepResult step_on_gpu(const StepPlan& plan) {
+    const auto rows = static_cast<int64_t>(plan.decodes.size());
+    buffers_.fill(plan.decodes, gpu_step_->bucket(rows), static_cast<int32_t>(limits_.cache_slots));
+    bool picked = std::all_of(plan.choices.begin(), plan.choices.end(), takes_the_likeliest);
+    if (picked) {
+      std::vector<const std::vector<int64_t>*> banned(plan.decodes.size());
+      for (const Choice& choice : plan.choices) {
+        if (!choice.banned.empty()) banned[choice.first_row] = &choice.banned.front();
+      }
+      picked = gpu_step_->ban(banned);
+    }
+    gpu_step_->run();
+    if (!picked) {
+      return {sampler_.choose(gpu_step_->logits().narrow(0, 0, rows), plan.choices)};
+    }
+    const GpuStep::Picks picks = gpu_step_->picks();
+    StepResult result;
+    for (const Choice& choice : plan.choices) {
+      const float logprob = picks.logprobs[choice.first_row];
+      result.chosen.emplace_back();
+      if (!std::isfinite(logprob)) continue;
+      result.chosen.back().candidates = {{0, picks.tokens[choice.first_row], logprob, logprob}};
+    }
+    return result;
   }
 
   void keep_traces(const StepPlan& plan, const at::Tensor& embeds, const at::Tensor& logits) {
@@ -299,6 +334,7 @@ class TorchExecutor : public Executor {
   std::shared_ptr<const Checkpoint> checkpoint_;
   const ModelConfig& config_;
   at::Device device_;
+  std::optional<c10::Stream> stream_;  // on a GPU
   at::ScalarType dtype_;
   VisionTower tower_;
   Projector projector_;
@@ -308,6 +344,7 @@ class TorchExecutor : public Executor {
   KvCache cache_;
   StepBuffers buffers_;
   Sampler sampler_;
+  std::unique_ptr<GpuStep> gpu_step_;  // null where there is none
   ModelInfo info_;
   std::map<std::string, Tensors> traces_;
 };
@@ -320,10 +357,13 @@ std::unique_ptr<Executor> make_executor(const ModelSpec& spec,
   return translated("loading the model", [&]() -> std::unique_ptr<Executor> {
     const c10::InferenceMode guard;
     const at::Device device = resolve_device(spec.device);
-    const auto format = packed_format(spec.quantization, device);
+    const auto format = packed_format(spec.quantization);
     const DType dtype = resolve_dtype(spec.dtype, checkpoint->config().stored_dtype, device);
+    std::optional<c10::Stream> stream;
+    if (!device.is_cpu()) stream = work_stream(device);
+    const c10::OptionalStreamGuard stream_guard(stream);
     TensorSource source(checkpoint->weights(), device, scalar_type(dtype), progress, stop);
-    return std::make_unique<TorchExecutor>(std::move(checkpoint), device, dtype, format,
+    return std::make_unique<TorchExecutor>(std::move(checkpoint), device, stream, dtype, format,
                                            std::move(source));
   });
 }

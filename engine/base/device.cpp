@@ -112,6 +112,10 @@ int64_t available_memory(c10::Device device) {
   return 0;
 }
 
+c10::Stream work_stream(c10::Device device) {
+  return c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
+}
+
 void* current_stream(c10::Device device) {
   const c10::impl::VirtualGuardImpl guard(device.type());
   return guard.getStream(device).native_handle();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <c10/core/Device.h>
+#include <c10/core/Stream.h>
 
 #include <cstdint>
 #include <string>
@@ -20,6 +21,10 @@ DType resolve_dtype(DType wanted, DType stored, c10::Device device);
 
 /// Bytes of memory that could be allocated on the device now.
 int64_t available_memory(c10::Device device);
+
+/// The stream for one engine's work on a GPU: not the default one, which no graph can be recorded
+/// on.
+c10::Stream work_stream(c10::Device device);
 
 /// The raw CUDA stream on which libtorch enqueues for this thread.
 void* current_stream(c10::Device device);

@@ -32,4 +32,9 @@ VLM_HOST_DEVICE inline int64_t first_visible(int64_t length, int64_t window) {
   return window > 0 && length > window ? length - window : 0;
 }
 
+/// Positions of each of `splits` parts of a past of `span`: the last ones may be shorter, or empty.
+VLM_HOST_DEVICE inline int64_t part_size(int64_t span, int64_t splits) {
+  return (span + splits - 1) / splits;
+}
+
 }  // namespace vlm

@@ -4,23 +4,54 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/paged_attention.h"
+#include "cuda/kernels.h"
 
 namespace vlm {
 
 /// Increases whenever CudaModule or an argument struct changes.
-inline constexpr uint32_t kCudaModuleAbi = 1;
+inline constexpr uint32_t kCudaModuleAbi = 2;
+
+/// What decides about the work that a GPU is given.
+struct GpuInfo {
+  int processors = 0;     ///< multiprocessors
+  int compute_major = 0;  ///< of its compute capability
+};
 
 /// What the GPU module offers. It is a library of its own (libvlm-cuda), so that one build serves
-/// machines with and without a GPU. Kernels take raw device pointers and a CUDA stream, enqueue and
-/// return; false means that the kernel does not cover these arguments and nothing was enqueued.
-/// Thread-safe.
+/// machines with and without a GPU. Its kernels are those of cuda/kernels.h. Thread-safe.
 struct CudaModule {
   /// GPUs that the driver offers; 0 where there is none.
   int (*device_count)();
   /// Bytes free on a GPU; false where it cannot be asked.
   bool (*memory_free)(int device, size_t* free_bytes);
+  /// Zeros where it cannot be asked.
+  GpuInfo (*info)(int device);
+  /// What the last call of this thread that failed says of it.
+  const char* (*last_error)();
+  /// Waits for everything on the stream; false: the GPU failed.
+  bool (*synchronize)(void* stream);
+
+  /// `rows` pieces of `width` bytes, `pitch` bytes apart on both sides, from pinned memory.
+  bool (*send_rows)(void* to, const void* from, size_t pitch, size_t width, size_t rows,
+                    void* stream);
+
   bool (*paged_attention)(const PagedAttentionArgs& args, void* stream);
+  bool (*split_attention)(const SplitAttentionArgs& args, void* stream);
+  bool (*add_norm)(const AddNormArgs& args, void* stream);
+  bool (*rotate_store)(const RotateStoreArgs& args, void* stream);
+  bool (*gate)(const GateArgs& args, void* stream);
+  bool (*embed)(const EmbedArgs& args, void* stream);
+  bool (*pick)(const PickArgs& args, void* stream);
+  bool (*matvec)(const GpuMatVecArgs& args, void* stream);
+  bool (*repack)(const RepackArgs& args, void* stream);
+  bool (*unpack)(const UnpackArgs& args, void* stream);
+
+  /// Graphs: from begin to end what is enqueued on the stream, which is not the default one, is
+  /// recorded and not run. end_capture returns null where something could not be recorded.
+  bool (*begin_capture)(void* stream);
+  void* (*end_capture)(void* stream);
+  bool (*launch_graph)(void* graph, void* stream);
+  void (*destroy_graph)(void* graph);
 };
 
 /// The module, opened on first use; null where there is no GPU or no module. A machine without the

@@ -1,37 +1,17 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Decode attention: one block for each (row, query head); each warp walks every kWarps-th cached position with an
-// online softmax, lanes share the head's elements, and the warps' partial results meet in shared memory.
-#include "cuda/paged_attention.h"
-
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
-
+// Decode attention: one block for each (row, query head); each warp walks every kWarps-th cached
+// position with an online softmax, lanes share the head's elements, and the warps' partial results
+// meet in shared memory.
 #include <cmath>
 
 #include "cuda/attention_index.h"
+#include "cuda/kernels.h"
+#include "cuda/launch.cuh"
 
 namespace vlm {
 namespace {
 
-constexpr int kWarpSize = 32;
 constexpr int kWarps = 8;
-constexpr unsigned kAllLanes = 0xFFFFFFFFu;
-
-__device__ float widen(float value) { return value; }
-__device__ float widen(__half value) { return __half2float(value); }
-__device__ float widen(__nv_bfloat16 value) { return __bfloat162float(value); }
-
-__device__ void store(float value, float* out) { *out = value; }
-__device__ void store(float value, __half* out) { *out = __float2half_rn(value); }
-__device__ void store(float value, __nv_bfloat16* out) { *out = __float2bfloat16_rn(value); }
-
-__device__ float warp_sum(float value) {
-  for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
-    value += __shfl_xor_sync(kAllLanes, value, offset);
-  }
-  return value;
-}
 
 // What one warp has seen: the highest score, the sum of exponentials below it, the weighted values.
 template <int kPerLane>
@@ -88,6 +68,8 @@ __global__ void paged_attention_kernel(PagedAttentionArgs args) {
   const int64_t head = blockIdx.x;
   const int warp = threadIdx.x / kWarpSize;
   const int lane = threadIdx.x % kWarpSize;
+  let_next_start();
+  wait_for_inputs();
   Partial<kPerLane> part;
   walk_positions<T, kPerLane>(args, row, head, warp, lane, part);
   if (lane == 0) {
@@ -112,19 +94,18 @@ __global__ void paged_attention_kernel(PagedAttentionArgs args) {
 }
 
 template <typename T, int kPerLane>
-bool launch(const PagedAttentionArgs& args, cudaStream_t stream) {
+bool run(const PagedAttentionArgs& args, void* stream) {
   const dim3 grid(static_cast<unsigned>(args.heads), static_cast<unsigned>(args.rows));
-  paged_attention_kernel<T, kPerLane><<<grid, kWarps * kWarpSize, 0, stream>>>(args);
-  return cudaPeekAtLastError() == cudaSuccess;
+  return launch(paged_attention_kernel<T, kPerLane>, grid, kWarps * kWarpSize, 0, stream, args);
 }
 
 template <typename T>
-bool launch_for_dim(const PagedAttentionArgs& args, cudaStream_t stream) {
+bool run_for_dim(const PagedAttentionArgs& args, void* stream) {
   const int64_t per_lane = (args.head_dim + kWarpSize - 1) / kWarpSize;
-  if (per_lane <= 1) return launch<T, 1>(args, stream);
-  if (per_lane <= 2) return launch<T, 2>(args, stream);
-  if (per_lane <= 4) return launch<T, 4>(args, stream);
-  if (per_lane <= 8) return launch<T, 8>(args, stream);
+  if (per_lane <= 1) return run<T, 1>(args, stream);
+  if (per_lane <= 2) return run<T, 2>(args, stream);
+  if (per_lane <= 4) return run<T, 4>(args, stream);
+  if (per_lane <= 8) return run<T, 8>(args, stream);
   return false;
 }
 
@@ -132,16 +113,9 @@ bool launch_for_dim(const PagedAttentionArgs& args, cudaStream_t stream) {
 
 bool paged_attention_cuda(const PagedAttentionArgs& args, void* stream) {
   if (args.rows < 1 || args.rows > kMaxGridY) return false;
-  const auto queue = static_cast<cudaStream_t>(stream);
-  switch (args.type) {
-    case KernelType::kFloat32:
-      return launch_for_dim<float>(args, queue);
-    case KernelType::kFloat16:
-      return launch_for_dim<__half>(args, queue);
-    case KernelType::kBFloat16:
-      return launch_for_dim<__nv_bfloat16>(args, queue);
-  }
-  return false;
+  return with_type(args.type, [&](auto* type) {
+    return run_for_dim<std::remove_pointer_t<decltype(type)>>(args, stream);
+  });
 }
 
 }  // namespace vlm

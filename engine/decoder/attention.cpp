@@ -14,24 +14,11 @@
 #include <optional>
 
 #include "base/device.h"
-#include "cuda/module.h"
+#include "cuda/tensor_ops.h"
 #include "kernels/paged_attention.h"
 
 namespace vlm {
 namespace {
-
-std::optional<KernelType> kernel_type(at::ScalarType type) {
-  switch (type) {
-    case at::kFloat:
-      return KernelType::kFloat32;
-    case at::kBFloat16:
-      return KernelType::kBFloat16;
-    case at::kHalf:
-      return KernelType::kFloat16;
-    default:
-      return std::nullopt;
-  }
-}
 
 PagedAttentionArgs kernel_args(const TextConfig& config, const at::Tensor& q,
                                const at::Tensor& keys, const at::Tensor& values,
@@ -103,7 +90,7 @@ at::Tensor cached_attention(const TextConfig& config, const at::Tensor& q, const
                             const at::Tensor& values, const CachedRows& cached) {
   const auto type = kernel_type(q.scalar_type());
   const bool on_cpu = q.is_cpu() && type && *type != KernelType::kFloat16;
-  const CudaModule* module = q.is_cuda() && type ? cuda_module() : nullptr;
+  const CudaModule* module = module_for(q);
   if (!on_cpu && module == nullptr) {
     return cached_attention_generic(config, q, keys, values, cached);
   }

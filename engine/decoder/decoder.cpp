@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "decoder/decoder.h"
 
-#include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/index_select.h>
 
-#include "kernels/activation.h"
+#include "cuda/tensor_ops.h"
 #include "kernels/fused.h"
 
 namespace vlm {
@@ -22,19 +21,20 @@ Decoder::Layer Decoder::take_layer(TensorSource& source, int64_t index,
   const int64_t inner = config_.intermediate_size;
   const int64_t q_size = config_.heads * config_.head_dim;
   const int64_t kv_size = config_.kv_heads * config_.head_dim;
-  const auto linear = [&](const char* name, int64_t outputs, int64_t inputs, bool bias) {
-    return Linear(source, layer + name, outputs, inputs, bias, format);
+  const auto part = [&](const char* name, int64_t outputs) {
+    return LinearPart{layer + name, outputs};
   };
   return {
       source.take(layer + "input_layernorm.weight", {hidden}),
       source.take(layer + "post_attention_layernorm.weight", {hidden}),
-      linear("self_attn.q_proj", q_size, hidden, config_.attention_bias),
-      linear("self_attn.k_proj", kv_size, hidden, config_.attention_bias),
-      linear("self_attn.v_proj", kv_size, hidden, config_.attention_bias),
-      linear("self_attn.o_proj", hidden, q_size, config_.attention_bias),
-      linear("mlp.gate_proj", inner, hidden, config_.mlp_bias),
-      linear("mlp.up_proj", inner, hidden, config_.mlp_bias),
-      linear("mlp.down_proj", hidden, inner, config_.mlp_bias),
+      LinearGroup(source,
+                  {part("self_attn.q_proj", q_size), part("self_attn.k_proj", kv_size),
+                   part("self_attn.v_proj", kv_size)},
+                  hidden, config_.attention_bias, format),
+      Linear(source, {part("self_attn.o_proj", hidden)}, q_size, config_.attention_bias, format),
+      LinearGroup(source, {part("mlp.gate_proj", inner), part("mlp.up_proj", inner)}, hidden,
+                  config_.mlp_bias, format),
+      Linear(source, {part("mlp.down_proj", hidden)}, inner, config_.mlp_bias, format),
   };
 }
 
@@ -43,7 +43,7 @@ Linear Decoder::take_head(TensorSource& source, std::optional<PackedFormat> form
   const bool tied = config_.tie_word_embeddings;
   if (tied && !format) return Linear(embedding_);
   const std::string name = tied ? kPrefix + "embed_tokens" : "language_model.lm_head";
-  return Linear(source, name, config_.vocab_size, config_.hidden_size, false, format);
+  return Linear(source, {{name, config_.vocab_size}}, config_.hidden_size, false, format);
 }
 
 Decoder::Decoder(const TextConfig& config, TensorSource& source, at::Device device,
@@ -57,22 +57,29 @@ Decoder::Decoder(const TextConfig& config, TensorSource& source, at::Device devi
   for (int64_t i = 0; i < config_.layers; ++i) layers_.push_back(take_layer(source, i, format));
 }
 
-at::Tensor Decoder::normalize(const at::Tensor& x, const at::Tensor& weight) const {
-  return rms_norm(x, weight, config_.rms_norm_eps);
+Decoder::Heads Decoder::rotate_and_store(const std::vector<at::Tensor>& qkv, int64_t index,
+                                         const DecoderBatch& batch, const Rope::Angles& angles,
+                                         KvCache& cache) const {
+  const auto heads = [&](const at::Tensor& part) {
+    return part.view({part.size(0), -1, config_.head_dim});
+  };
+  Heads all = {heads(qkv[0]), heads(qkv[1]), heads(qkv[2])};
+  if (all.q.is_cuda() &&
+      gpu_rotate_store(all.q, all.k, all.v,
+                       rotate_target(config_, angles.cos, angles.sin, {}, batch.slots,
+                                     cache.keys(index), cache.values(index)))) {
+    return all;
+  }
+  all.q = rotate(all.q, angles.cos, angles.sin);
+  all.k = rotate(all.k, angles.cos, angles.sin);
+  cache.store(index, batch.slots, all.k, all.v);
+  return all;
 }
 
 at::Tensor Decoder::attend(const at::Tensor& x, int64_t index, const DecoderBatch& batch,
                            const Rope::Angles& angles, KvCache& cache) const {
   const Layer& layer = layers_[index];
-  const int64_t rows = x.size(0);
-  const auto heads = [&](const Linear& linear, int64_t count) {  // [rows, count, head_dim]
-    return linear.forward(x).view({rows, count, config_.head_dim});
-  };
-  const at::Tensor q = rotate(heads(layer.q, config_.heads), angles.cos, angles.sin);
-  const at::Tensor k = rotate(heads(layer.k, config_.kv_heads), angles.cos, angles.sin);
-  const at::Tensor v = heads(layer.v, config_.kv_heads);
-  cache.store(index, batch.slots, k, v);
-
+  const auto [q, k, v] = rotate_and_store(layer.qkv.forward(x), index, batch, angles, cache);
   std::vector<at::Tensor> parts;
   int64_t row = 0;
   for (int64_t tokens : batch.prompt_lengths) {
@@ -91,19 +98,24 @@ at::Tensor Decoder::attend(const at::Tensor& x, int64_t index, const DecoderBatc
 at::Tensor Decoder::forward(const at::Tensor& embeds, const DecoderBatch& batch,
                             KvCache& cache) const {
   Rope::Angles angles = rope_.angles(batch.positions, batch.lengths);
-  angles.cos = angles.cos.to(embeds.scalar_type());
-  angles.sin = angles.sin.to(embeds.scalar_type());
-  at::Tensor x = embeds;
+  angles.cos = angles.cos.to(embeds.scalar_type()).contiguous();
+  angles.sin = angles.sin.to(embeds.scalar_type()).contiguous();
+  const double eps = config_.rms_norm_eps;
+  Normed state = {embeds, rms_norm(embeds, layers_[0].input_norm, eps)};
   for (int64_t i = 0; i < config_.layers; ++i) {
     const Layer& layer = layers_[i];
-    x = x + attend(normalize(x, layer.input_norm), i, batch, angles, cache);
-    const at::Tensor normed = normalize(x, layer.post_attention_norm);
-    const at::Tensor gate = activate(layer.gate.forward(normed), config_.activation);
-    const at::Tensor inner = gate * layer.up.forward(normed);
-    x = x + layer.down.forward(inner);
+    state = add_norm(state.sum, attend(state.normed, i, batch, angles, cache),
+                     layer.post_attention_norm, eps);
+    const std::vector<at::Tensor> both = layer.gate_up.forward(state.normed);
+    at::Tensor delta = layer.down.forward(gated(both[0], both[1], config_.activation));
+    const bool last = i + 1 == config_.layers;
+    if (last) {
+      state.sum = at::index_select(state.sum, 0, batch.logit_rows);
+      delta = at::index_select(delta, 0, batch.logit_rows);
+    }
+    state = add_norm(state.sum, delta, last ? final_norm_ : layers_[i + 1].input_norm, eps);
   }
-  const at::Tensor last = normalize(at::index_select(x, 0, batch.logit_rows), final_norm_);
-  return lm_head_.forward(last).to(at::kFloat);
+  return lm_head_.forward(state.normed).to(at::kFloat);
 }
 
 }  // namespace vlm

@@ -42,15 +42,31 @@ class Decoder {
   /// keys and values.
   at::Tensor forward(const at::Tensor& embeds, const DecoderBatch& batch, KvCache& cache) const;
 
- private:
   struct Layer {
-    at::Tensor input_norm, post_attention_norm;  // [hidden]
-    Linear q, k, v, o, gate, up, down;
+    at::Tensor input_norm, post_attention_norm;  ///< [hidden_size]
+    LinearGroup qkv;
+    Linear o;
+    LinearGroup gate_up;
+    Linear down;
+  };
+
+  // For whoever runs the same network in other steps (gpu_step.h).
+  const TextConfig& config() const { return config_; }
+  const Rope& rope() const { return rope_; }
+  const std::vector<Layer>& layers() const { return layers_; }
+  const at::Tensor& final_norm() const { return final_norm_; }
+  const Linear& lm_head() const { return lm_head_; }
+
+ private:
+  struct Heads {
+    at::Tensor q, k, v;  // [rows, heads or kv_heads, head_dim]
   };
 
   Layer take_layer(TensorSource& source, int64_t index, std::optional<PackedFormat> format) const;
   Linear take_head(TensorSource& source, std::optional<PackedFormat> format) const;
-  at::Tensor normalize(const at::Tensor& x, const at::Tensor& weight) const;
+  Heads rotate_and_store(const std::vector<at::Tensor>& qkv, int64_t index,
+                         const DecoderBatch& batch, const Rope::Angles& angles,
+                         KvCache& cache) const;
   at::Tensor attend(const at::Tensor& x, int64_t index, const DecoderBatch& batch,
                     const Rope::Angles& angles, KvCache& cache) const;
 

@@ -3,11 +3,16 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "base/device.h"
+#include "cuda/packed_index.h"
+#include "cuda/tensor_ops.h"
 #include "kernels/dense.h"
 
 namespace vlm {
@@ -17,6 +22,8 @@ namespace {
 // fast product of the weights' type, and where it has one.
 constexpr int64_t kFewRows = 32;
 constexpr int64_t kFewRowsOfFastType = 4;
+// The same on a GPU.
+constexpr int64_t kFewRowsOnGpu = 16;
 // Widened at a time by each thread that packs.
 constexpr int64_t kWidenedWeights = int64_t{1} << 18;
 // Unpacked at a time by each thread.
@@ -28,33 +35,84 @@ const std::byte* bytes_of(const at::Tensor& tensor) {
 
 }  // namespace
 
-Linear::Linear(TensorSource& source, const std::string& name, int64_t outputs, int64_t inputs,
+Linear::Linear(TensorSource& source, const std::vector<LinearPart>& parts, int64_t inputs,
                bool bias, std::optional<PackedFormat> format) {
   if (format) {
-    shape_ = {*format, outputs, inputs};
-    pack(source.take_stored(name + ".weight", {outputs, inputs}));
-    source.count_held(packed_);
-  } else {
-    weight_ = source.take(name + ".weight", {outputs, inputs});
+    shape_ = {*format, 0, inputs};
+    take_packed(source, parts);
   }
-  if (bias) bias_ = source.take(name + ".bias", {outputs});
+  std::vector<at::Tensor> weights, biases;
+  for (const LinearPart& part : parts) {
+    if (!format) weights.push_back(source.take(part.name + ".weight", {part.outputs, inputs}));
+    if (bias) biases.push_back(source.take(part.name + ".bias", {part.outputs}));
+  }
+  const auto joined = [](const std::vector<at::Tensor>& all) {
+    return all.size() == 1 ? all[0] : at::cat(all);
+  };
+  if (!weights.empty()) weight_ = joined(weights);
+  if (!biases.empty()) bias_ = joined(biases);
 }
 
-void Linear::pack(const at::Tensor& stored) {
-  packed_ = at::empty({shape_.bytes()}, at::kByte);
-  auto* packed = static_cast<std::byte*>(packed_.mutable_data_ptr());
-  const int64_t rows = std::max<int64_t>(1, kWidenedWeights / shape_.inputs);
-  at::parallel_for(0, shape_.outputs, rows, [&](int64_t begin, int64_t end) {
+// On the CPU a part is packed where it stays, so there may be only one.
+void Linear::take_packed(TensorSource& source, const std::vector<LinearPart>& parts) {
+  for (const LinearPart& part : parts) shape_.outputs += part.outputs;
+  const bool on_gpu = !source.device().is_cpu();
+  if (on_gpu) {
+    const auto options = at::TensorOptions().dtype(at::kByte).device(source.device());
+    packed_ = at::empty({shape_.outputs, gpu_row_bytes(shape_.format, shape_.inputs)}, options);
+    scales_ = at::empty({shape_.outputs, gpu_scale_bytes(shape_.format, shape_.inputs)}, options);
+  }
+  int64_t first = 0;
+  for (const LinearPart& part : parts) {
+    const PackedShape shape = {shape_.format, part.outputs, shape_.inputs};
+    const at::Tensor rows =
+        pack(shape, source.take_stored(part.name + ".weight", {part.outputs, shape_.inputs}));
+    if (!on_gpu) {
+      packed_ = rows;
+      break;
+    }
+    const at::Tensor sent = rows.to(source.device());
+    const RepackArgs args = {sent.const_data_ptr(),
+                             packed_.narrow(0, first, part.outputs).mutable_data_ptr(),
+                             scales_.narrow(0, first, part.outputs).mutable_data_ptr(), shape};
+    const CudaModule* module = cuda_module();
+    require(module != nullptr && module->repack(args, current_stream(source.device())),
+            "packing weights");
+    first += part.outputs;
+  }
+  source.count_held(packed_);
+  if (on_gpu) source.count_held(scales_);
+}
+
+at::Tensor Linear::pack(const PackedShape& shape, const at::Tensor& stored) const {
+  const at::Tensor result = at::empty({shape.bytes()}, at::kByte);
+  auto* packed = static_cast<std::byte*>(result.mutable_data_ptr());
+  const int64_t rows = std::max<int64_t>(1, kWidenedWeights / shape.inputs);
+  at::parallel_for(0, shape.outputs, rows, [&](int64_t begin, int64_t end) {
     for (int64_t first = begin; first < end; first += rows) {
       const int64_t count = std::min(rows, end - first);
       const at::Tensor part = stored.narrow(0, first, count).to(at::kFloat).contiguous();
-      pack_rows(shape_, part.const_data_ptr<float>(), count, packed + first * shape_.row_bytes());
+      pack_rows(shape, part.const_data_ptr<float>(), count, packed + first * shape.row_bytes());
     }
   });
+  return result;
+}
+
+GpuMatrix Linear::gpu_matrix() const {
+  GpuMatrix matrix;
+  matrix.packed = packed_.defined();
+  matrix.weights = matrix.packed ? packed_.const_data_ptr() : weight_.const_data_ptr();
+  matrix.scales = scales_.defined() ? scales_.const_data_ptr() : nullptr;
+  matrix.bias = bias_.defined() ? bias_.const_data_ptr() : nullptr;
+  matrix.outputs = matrix.packed ? shape_.outputs : weight_.size(0);
+  matrix.inputs = matrix.packed ? shape_.inputs : weight_.size(1);
+  matrix.format = shape_.format;
+  return matrix;
 }
 
 at::Tensor Linear::forward(const at::Tensor& x) const {
   if (packed_.defined()) {
+    if (packed_.is_cuda()) return multiply_on_gpu(x);
     return x.size(0) <= kFewRows ? multiply_few(x, shape_, packed_) : multiply_many(x);
   }
   const int64_t few = multiplies_halves(at::kBFloat16) ? kFewRowsOfFastType : kFewRows;
@@ -83,6 +141,68 @@ at::Tensor Linear::multiply_many(const at::Tensor& x) const {
     });
   };
   return dense_by_parts(x, shape_.outputs, bias_, unpack);
+}
+
+at::Tensor Linear::multiply_on_gpu(const at::Tensor& x) const {
+  if (x.size(0) <= kMatVecRowsOnGpu) {
+    const at::Tensor y = at::empty({x.size(0), shape_.outputs}, x.options());
+    if (forward_into(x, y)) return y;
+  }
+  const at::Tensor weights = at::empty({shape_.outputs, shape_.inputs}, x.options());
+  UnpackArgs args;
+  args.matrix = gpu_matrix();
+  args.out = weights.mutable_data_ptr();
+  const CudaModule* module = module_for(x);
+  if (module != nullptr) args.type = *kernel_type(x.scalar_type());
+  require(module != nullptr && module->unpack(args, current_stream(x.device())),
+          "unpacking weights");
+  return dense(x, weights, bias_);
+}
+
+bool Linear::forward_into(const at::Tensor& x, const at::Tensor& out) const {
+  const CudaModule* module = module_for(x);
+  if (module == nullptr || !x.is_contiguous()) return false;
+  if (packed_.defined() || x.size(0) <= kFewRowsOnGpu) {
+    if (multiply_few_on_gpu(*module, x, out)) return true;
+    if (packed_.defined()) return false;
+  }
+  at::Tensor result = out;
+  at::mm_out(result, x, weight_.t());
+  if (bias_.defined()) result.add_(bias_);
+  return true;
+}
+
+bool Linear::multiply_few_on_gpu(const CudaModule& module, const at::Tensor& x,
+                                 const at::Tensor& out) const {
+  GpuMatVecArgs args;
+  args.matrix = gpu_matrix();
+  args.type = *kernel_type(x.scalar_type());
+  for (int64_t row = 0; row < x.size(0); row += args.rows) {
+    args.rows = std::min(kMatVecRowsOnGpu, x.size(0) - row);
+    args.x = x.select(0, row).const_data_ptr();
+    args.out = out.select(0, row).mutable_data_ptr();
+    if (!module.matvec(args, current_stream(x.device()))) return false;
+  }
+  return true;
+}
+
+LinearGroup::LinearGroup(TensorSource& source, const std::vector<LinearPart>& parts, int64_t inputs,
+                         bool bias, std::optional<PackedFormat> format) {
+  for (const LinearPart& part : parts) outputs_.push_back(part.outputs);
+  if (!source.device().is_cpu()) {
+    linears_.emplace_back(source, parts, inputs, bias, format);
+    return;
+  }
+  for (const LinearPart& part : parts) {
+    linears_.emplace_back(source, std::vector<LinearPart>{part}, inputs, bias, format);
+  }
+}
+
+std::vector<at::Tensor> LinearGroup::forward(const at::Tensor& x) const {
+  if (linears_.size() == 1) return linears_[0].forward(x).split_with_sizes(outputs_, 1);
+  std::vector<at::Tensor> results;
+  for (const Linear& linear : linears_) results.push_back(linear.forward(x));
+  return results;
 }
 
 }  // namespace vlm

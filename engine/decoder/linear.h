@@ -5,20 +5,30 @@
 
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "cuda/module.h"
 #include "kernels/packed_matrix.h"
 #include "loader/tensors.h"
 
 namespace vlm {
 
-/// x · Wᵀ + b with the weights in the model's type, or packed into fewer bits while loading. On the
-/// CPU few rows go through our own kernels, which read each weight once; many go through libtorch's
-/// matrix product, for which packed weights are unpacked part by part. Constant after construction.
+/// Part of a checkpoint's matrices: `name`.weight [outputs, inputs] and, where the matrix has one,
+/// `name`.bias [outputs].
+struct LinearPart {
+  std::string name;
+  int64_t outputs = 0;
+};
+
+/// x · Wᵀ + b with the weights in the model's type, or packed into fewer bits while loading. Few
+/// rows of packed weights, and on the CPU of bfloat16 ones, go through our own kernels, which read
+/// each weight once; many go through libtorch's matrix product, for which packed weights are
+/// unpacked: on the CPU part by part. Constant after construction.
 class Linear {
  public:
-  /// Takes `name`.weight [outputs, inputs] and, where `bias`, `name`.bias [outputs]. Packed weights
-  /// lie on the CPU.
-  Linear(TensorSource& source, const std::string& name, int64_t outputs, int64_t inputs, bool bias,
+  /// Takes the parts, one below the other, to the source's device. More than one part makes a copy.
+  Linear(TensorSource& source, const std::vector<LinearPart>& parts, int64_t inputs, bool bias,
          std::optional<PackedFormat> format);
   /// Uses weights that somebody else holds too, as they are.
   explicit Linear(at::Tensor weight) : weight_(std::move(weight)) {}
@@ -26,17 +36,45 @@ class Linear {
   /// x: [rows, inputs] → [rows, outputs] in x's type. A row's result does not depend on how many
   /// others there are as long as the same path is taken.
   at::Tensor forward(const at::Tensor& x) const;
+  /// The same into `out`, on a GPU, without allocating memory. False, with nothing done, where that
+  /// cannot be.
+  bool forward_into(const at::Tensor& x, const at::Tensor& out) const;
+
+  /// For kernels, on a GPU.
+  GpuMatrix gpu_matrix() const;
 
  private:
-  void pack(const at::Tensor& stored);
+  void take_packed(TensorSource& source, const std::vector<LinearPart>& parts);
+  at::Tensor pack(const PackedShape& shape, const at::Tensor& stored) const;
   at::Tensor multiply_few(const at::Tensor& x, const PackedShape& shape,
                           const at::Tensor& weights) const;
   at::Tensor multiply_many(const at::Tensor& x) const;
+  at::Tensor multiply_on_gpu(const at::Tensor& x) const;
+  bool multiply_few_on_gpu(const CudaModule& module, const at::Tensor& x,
+                           const at::Tensor& out) const;
 
   at::Tensor weight_;  // [outputs, inputs]; undefined where packed
-  at::Tensor packed_;  // bytes of shape_
+  at::Tensor packed_;  // bytes: as packed_matrix.h has them on the CPU, as packed_index.h on a GPU
+  at::Tensor scales_;  // bytes, on a GPU
   PackedShape shape_;
   at::Tensor bias_;  // [outputs] or undefined
+};
+
+/// Products of one x with several matrices: on a GPU one product with all of them, on the CPU one
+/// each, so that weights may stay where the file is mapped. Constant after construction.
+class LinearGroup {
+ public:
+  LinearGroup(TensorSource& source, const std::vector<LinearPart>& parts, int64_t inputs, bool bias,
+              std::optional<PackedFormat> format);
+
+  /// [rows, outputs] of each part; rows may lie further apart.
+  std::vector<at::Tensor> forward(const at::Tensor& x) const;
+  /// All parts one below the other, on a GPU.
+  const Linear& joined() const { return linears_.front(); }
+
+ private:
+  std::vector<Linear> linears_;
+  std::vector<int64_t> outputs_;
 };
 
 }  // namespace vlm

@@ -20,20 +20,30 @@ class StepBuffers {
   StepBuffers(int64_t max_rows, int64_t max_length, at::Device device);
 
   /// Fills rows 0 … decodes.size()-1 and sends them to the device. A previous step must have
-  /// finished.
-  void fill(const std::vector<DecodePart>& decodes);
+  /// finished. Up to `padded_rows` follow rows that compute something nobody asks for: the first
+  /// token of a sequence of its own in slot `spare_slot`.
+  void fill(const std::vector<DecodePart>& decodes, int64_t padded_rows = 0,
+            int32_t spare_slot = 0);
 
-  int64_t rows() const { return rows_; }
-  at::Tensor ids() const { return ids_.rows(rows_); }              ///< int64 [rows]
-  at::Tensor positions() const { return positions_.rows(rows_); }  ///< int64 [rows]
-  at::Tensor lengths() const { return lengths_.rows(rows_); }      ///< int64 [rows]
-  at::Tensor slots() const { return slots_.rows(rows_); }          ///< int64 [rows]
+  int64_t rows() const { return rows_; }                      ///< the padded ones included
+  at::Tensor ids() const { return field(kIds); }              ///< int64 [rows]
+  at::Tensor positions() const { return field(kPositions); }  ///< int64 [rows]
+  at::Tensor lengths() const { return field(kLengths); }      ///< int64 [rows]
+  at::Tensor slots() const { return field(kSlots); }          ///< int64 [rows]
   CachedRows cached() const;
 
  private:
+  enum Field { kIds, kPositions, kLengths, kSlots, kFields };
+
+  at::Tensor field(Field which) const { return fields_.device[which].narrow(0, 0, rows_); }
+  void fill_row(int64_t row, int64_t id, const int32_t* slots, int64_t length);
+  void send_table() const;
+
   int64_t rows_ = 0;
   int64_t longest_ = 0;
-  DeviceBuffer ids_, positions_, lengths_, slots_, table_, cached_lengths_;
+  DeviceBuffer fields_;          // int64 [kFields, max_rows]
+  DeviceBuffer table_;           // int32 [max_rows, max_length]
+  DeviceBuffer cached_lengths_;  // int32 [max_rows]
 };
 
 }  // namespace vlm

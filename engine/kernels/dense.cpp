@@ -28,7 +28,10 @@ bool multiplies_halves(at::ScalarType type) {
 at::Tensor dense(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   const at::ScalarType type = x.scalar_type();
   const bool half = type == at::kBFloat16 || type == at::kHalf;
-  if (!x.is_cpu() || !half || multiplies_halves(type)) return at::linear(x, weight, bias);
+  // libtorch rounds before it adds the bias, too, where x is not contiguous.
+  if (!x.is_cpu() || !half || multiplies_halves(type)) {
+    return at::linear(x.contiguous(), weight, bias);
+  }
   return dense_by_parts(x, weight.size(0), bias, [&](int64_t first, const at::Tensor& rows) {
     rows.copy_(weight.narrow(0, first, rows.size(0)));
   });

@@ -4,12 +4,15 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/rsqrt.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "cuda/tensor_ops.h"
+#include "kernels/activation.h"
 #include "kernels/bfloat16.h"
 #include "kernels/cpu.h"
 
@@ -131,6 +134,10 @@ void turn(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  if (x.is_cuda()) {
+    const at::Tensor normed = at::empty_like(x);
+    if (gpu_add_norm(x, {}, weight, eps, {}, normed)) return normed;
+  }
   if (!one_pass(x)) {
     const at::Tensor wide = x.to(at::kFloat);
     const at::Tensor scale = at::rsqrt(wide.square().mean(-1, true) + eps);
@@ -144,6 +151,24 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
     norm<uint16_t>(whole, factors, eps, out);
   }
   return out;
+}
+
+Normed add_norm(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight,
+                double eps) {
+  if (x.is_cuda()) {
+    const Normed both = {at::empty_like(x), at::empty_like(x)};
+    if (gpu_add_norm(x, delta, weight, eps, both.sum, both.normed)) return both;
+  }
+  const at::Tensor sum = x + delta;
+  return {sum, rms_norm(sum, weight, eps)};
+}
+
+at::Tensor gated(const at::Tensor& gate, const at::Tensor& up, Activation activation) {
+  if (gate.is_cuda()) {
+    const at::Tensor out = at::empty(gate.sizes(), gate.options());
+    if (gpu_gate(gate, up, activation, out)) return out;
+  }
+  return activate(gate, activation) * up;
 }
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {

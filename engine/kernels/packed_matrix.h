@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/host_device.h"
+
 namespace vlm {
 
 /// How a weight matrix [outputs, inputs] lies in memory, one output's row after the other:
@@ -23,12 +25,12 @@ struct PackedShape {
   static constexpr int64_t kGroup = 32;  ///< inputs that share a scale in kInt4
 
   /// Inputs with the padding.
-  int64_t padded_inputs() const {
+  VLM_HOST_DEVICE int64_t padded_inputs() const {
     const int64_t unit = format == PackedFormat::kInt4 ? 8 * kGroup : kGroup;
     return format == PackedFormat::kBFloat16 ? inputs : (inputs + unit - 1) / unit * unit;
   }
   /// Bytes from one row to the next.
-  int64_t row_bytes() const {
+  VLM_HOST_DEVICE int64_t row_bytes() const {
     const int64_t padded = padded_inputs();
     switch (format) {
       case PackedFormat::kBFloat16:

@@ -36,6 +36,9 @@ class TensorSource {
   at::Tensor take_stored(const std::string& name, at::IntArrayRef shape);
   void count_held(const at::Tensor& tensor) { bytes_ += static_cast<int64_t>(tensor.nbytes()); }
 
+  /// Where tensors go.
+  at::Device device() const { return device_; }
+
   int64_t parameters() const { return parameters_; }
   int64_t bytes() const { return bytes_; }
 

@@ -166,6 +166,11 @@ std::vector<std::shared_ptr<const Alternatives>> likeliest(const at::Tensor& log
 
 }  // namespace
 
+bool takes_the_likeliest(const Choice& choice) {
+  return !choice.beams && !choice.sample && choice.alternatives == 0 &&
+         choice.repetition_penalty == 1;
+}
+
 std::vector<Chosen> Sampler::choose(const at::Tensor& logits, const std::vector<Choice>& choices) {
   warps_.fill(choices);
   std::vector<Chosen> results(choices.size());

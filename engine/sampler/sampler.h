@@ -10,6 +10,9 @@
 
 namespace vlm {
 
+/// Whether the choice is the likeliest id that is not banned, and nothing else is asked.
+bool takes_the_likeliest(const Choice& choice);
+
 /// Turns logits into tokens or beam candidates: the processors and warpers of transformers'
 /// generation/logits_process.py in its order, for all rows of a step together. What a row gets
 /// depends on its own logits and its Choice alone.

@@ -224,6 +224,9 @@ int main(int argc, char** argv) {
     report["batches"].push_back(measure_batch(**engine, settings, count));
   }
   report["peak_mib"] = peak_mib();
-  if (settings.limits) report["limits"] = bench::measure_limits();  // last: it takes memory
+  if (settings.limits) {  // last: it takes memory
+    const bool on_cpu = info.device == "cpu";
+    report["limits"] = on_cpu ? bench::measure_limits() : bench::measure_gpu_limits(info.device);
+  }
   std::cout << report.dump(1) << std::endl;
 }

@@ -2,6 +2,8 @@
 #include "bench/machine_limits.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/randn.h>
 
@@ -58,6 +60,31 @@ double matmul_gflops() {
 }
 
 }  // namespace
+
+nlohmann::json measure_gpu_limits(const std::string& device) {
+  const auto options = at::TensorOptions().device(at::Device(device)).dtype(at::kBFloat16);
+  // What a computed number waits for is done.
+  const auto wait = [](const at::Tensor& last) { last.flatten()[0].item(); };
+  constexpr int kTimes = 10;
+  const auto seconds = [&](auto work) {
+    return best_seconds(3,
+                        [&] {
+                          at::Tensor last;
+                          for (int i = 0; i < kTimes; ++i) last = work();
+                          wait(last);
+                        }) /
+           kTimes;
+  };
+  constexpr int64_t kSize = 8192;
+  const at::Tensor a = at::randn({kSize, kSize}, options), b = at::randn({kSize, kSize}, options);
+  const at::Tensor large = at::randn({int64_t{1} << 29}, options.dtype(at::kFloat));
+  const at::Tensor to = at::empty_like(large);
+  const auto bytes = static_cast<double>(large.nbytes());
+  return {
+      {"read_gb_s", bytes / seconds([&] { return large.sum(); }) / 1e9},
+      {"copy_gb_s", 2 * bytes / seconds([&] { return to.copy_(large); }) / 1e9},
+      {"matmul_gflops", 2.0 * kSize * kSize * kSize / seconds([&] { return at::mm(a, b); }) / 1e9}};
+}
 
 nlohmann::json measure_limits() {
   return {{"threads", at::get_num_threads()},

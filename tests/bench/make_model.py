@@ -42,16 +42,16 @@ def make_spec(size, dtype):
     return spec
 
 
-def write(out, size, dtype):
+def write(out, size, dtype, device):
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     spec = make_spec(size, dtype)
     make_checkpoint.write_tokenizer(out, spec)
     make_checkpoint.write_configs(out, spec)
-    generator = torch.Generator().manual_seed(spec.seed)
+    generator = torch.Generator(device).manual_seed(spec.seed)
     shards, shard, held, parameters = [], {}, 0, 0
     for name, shape in make_checkpoint.tensor_shapes(spec).items():
-        tensor = make_checkpoint.random_tensor(name, shape, spec, generator).to(make_checkpoint.DTYPES[dtype])
+        tensor = make_checkpoint.random_tensor(name, shape, spec, generator).to(make_checkpoint.DTYPES[dtype]).cpu()
         parameters += tensor.numel()
         if held and held + tensor.nbytes > SHARD_BYTES:
             shards.append(sorted(shard))
@@ -75,8 +75,10 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--dtype", choices=make_checkpoint.DTYPES, default="float16")
+    parser.add_argument("--device", default="cpu",
+                        help="cuda: draws the numbers on a GPU, other ones, but fast")
     options = parser.parse_args()
-    print(f"{write(options.out, options.size, options.dtype) / 1e6:.0f} million parameters")
+    print(f"{write(options.out, options.size, options.dtype, options.device) / 1e6:.0f} million parameters")
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def tensor_shapes(spec):
 
 
 def random_tensor(name, shape, spec, generator):
-    values = torch.randn(shape, generator=generator)
+    values = torch.randn(shape, generator=generator, device=generator.device)
     if "norm" in name or "layrnorm" in name:
         return (1 + 0.2 * values) if name.endswith(".weight") else 0.1 * values
     if name.endswith(".bias"):

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "decoder/gpu_step.h"
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/device.h"
+#include "cuda/tensor_ops.h"
+
+namespace vlm {
+namespace {
+
+constexpr const char* kDoing = "running the language model";
+// Weights of up to so many rows go through our kernels, normalization and all; more are libtorch's.
+constexpr int64_t kFusedRows = 16;
+// Blocks of decode attention for each multiprocessor, where the past is long enough to be cut.
+constexpr int64_t kBlocksPerProcessor = 4;
+constexpr int64_t kMostSplits = 64;
+
+int64_t splits_for(const TextConfig& config, int64_t rows, int64_t processors) {
+  const int64_t blocks = std::max<int64_t>(1, rows * config.kv_heads);
+  return std::clamp<int64_t>(kBlocksPerProcessor * processors / blocks, 1, kMostSplits);
+}
+
+// Ids that a row may be banned from without help from the host.
+constexpr int64_t kBans = 8;
+
+bool packed(const Decoder& decoder) {
+  return decoder.lm_head().gpu_matrix().packed;
+}
+
+}  // namespace
+
+std::unique_ptr<GpuStep> GpuStep::make(const Decoder& decoder, KvCache& cache,
+                                       const StepBuffers& buffers, int64_t max_rows) {
+  const at::Tensor& table = decoder.embedding_table();
+  const CudaModule* module = module_for(table);
+  if (module == nullptr || decoder.config().head_dim % 2 != 0) return nullptr;
+  // Packed weights need a matrix instruction of 16-bit types.
+  const GpuInfo info = module->info(table.device().index());
+  const bool matrix_units = info.compute_major >= 8 && table.scalar_type() != at::kFloat &&
+                            decoder.config().hidden_size % 8 == 0 &&
+                            decoder.config().intermediate_size % 8 == 0;
+  if (packed(decoder) && !matrix_units) return nullptr;
+  return std::unique_ptr<GpuStep>(new GpuStep(decoder, cache, buffers, max_rows, table.options()));
+}
+
+GpuStep::GpuStep(const Decoder& decoder, KvCache& cache, const StepBuffers& buffers,
+                 int64_t max_rows, at::TensorOptions options)
+    : decoder_(decoder),
+      cache_(cache),
+      buffers_(buffers),
+      module_(*module_for(decoder.embedding_table())),
+      type_(*kernel_type(decoder.embedding_table().scalar_type())),
+      info_(module_.info(decoder.embedding_table().device().index())),
+      max_rows_(max_rows) {
+  const TextConfig& config = decoder.config();
+  const int64_t q_size = config.heads * config.head_dim;
+  const int64_t kv_size = config.kv_heads * config.head_dim;
+  const auto rows_of = [&](int64_t size) { return at::empty({max_rows, size}, options); };
+  x_ = rows_of(config.hidden_size);
+  normed_ = rows_of(config.hidden_size);
+  qkv_ = rows_of(q_size + 2 * kv_size);
+  q_ = rows_of(q_size);
+  mixed_ = rows_of(q_size);
+  gate_up_ = rows_of(2 * config.intermediate_size);
+  inner_ = rows_of(config.intermediate_size);
+  delta_ = rows_of(config.hidden_size);
+  narrow_logits_ = rows_of(config.vocab_size);
+  logits_ = at::empty({max_rows, config.vocab_size}, options.dtype(at::kFloat));
+
+  const int64_t context = std::max<int64_t>(context_length(config), 1);
+  const at::Tensor positions = at::arange(context, options.dtype(at::kLong));
+  angles_ = decoder.rope().angles(positions, positions.add(1));
+  angles_.cos = angles_.cos.to(options.dtype()).contiguous();
+  angles_.sin = angles_.sin.to(options.dtype()).contiguous();
+
+  int64_t floats = 1;
+  for (int64_t rows = 1; rows <= max_rows; ++rows) {
+    const int64_t splits = splits_for(config, rows, info_.processors);
+    floats = std::max(floats, rows * config.heads * splits * (config.head_dim + 2));
+  }
+  partials_ = at::empty({floats}, options.dtype(at::kFloat));
+  arrivals_ = at::zeros({max_rows * config.heads}, options.dtype(at::kInt));
+  banned_ = DeviceBuffer::make({max_rows, kBans}, at::kLong, x_.device());
+  banned_.host.fill_(-1);
+  banned_.send(max_rows);
+  constexpr auto kPickBytes = static_cast<int64_t>(sizeof(int64_t) + sizeof(float));
+  picked_ = at::empty({max_rows * kPickBytes}, options.dtype(at::kByte));
+  picked_on_host_ =
+      at::empty({max_rows * kPickBytes}, at::TensorOptions().dtype(at::kByte).pinned_memory(true));
+}
+
+GpuStep::~GpuStep() {
+  for (const auto& [rows, graph] : graphs_) {
+    if (graph != nullptr) module_.destroy_graph(graph);
+  }
+}
+
+int64_t GpuStep::bucket(int64_t rows) const {
+  int64_t size = 1;
+  while (size < rows) size *= 2;
+  return std::min(size, max_rows_);
+}
+
+bool GpuStep::ban(const std::vector<const std::vector<int64_t>*>& lists) {
+  const auto fits = [](const auto* list) {
+    return list == nullptr || static_cast<int64_t>(list->size()) <= kBans;
+  };
+  if (!std::all_of(lists.begin(), lists.end(), fits)) return false;
+  const int64_t cleared = std::max(banned_rows_, static_cast<int64_t>(lists.size()));
+  auto* ids = banned_.host.mutable_data_ptr<int64_t>();
+  std::fill_n(ids, cleared * kBans, -1);
+  banned_rows_ = 0;
+  for (size_t row = 0; row < lists.size(); ++row) {
+    if (lists[row] == nullptr || lists[row]->empty()) continue;
+    std::copy(lists[row]->begin(), lists[row]->end(), ids + static_cast<int64_t>(row) * kBans);
+    banned_rows_ = static_cast<int64_t>(row) + 1;
+  }
+  if (cleared > 0) banned_.send(cleared);
+  return true;
+}
+
+// The first run of a bucket is an ordinary one, in which libtorch allocates what it keeps; what it
+// did is recorded then.
+void GpuStep::run() {
+  rows_ = buffers_.rows();
+  void* stream = current_stream(x_.device());
+  const auto found = graphs_.find(rows_);
+  if (found != graphs_.end() && found->second != nullptr) {
+    require(module_.launch_graph(found->second, stream), kDoing);
+    return;
+  }
+  enqueue(rows_);
+  if (found != graphs_.end()) return;  // it could not be recorded
+  if (!module_.begin_capture(stream)) {
+    graphs_[rows_] = nullptr;
+    return;
+  }
+  try {
+    enqueue(rows_);
+  } catch (...) {
+    module_.destroy_graph(module_.end_capture(stream));
+    throw;
+  }
+  graphs_[rows_] = module_.end_capture(stream);
+}
+
+at::Tensor GpuStep::logits() const {
+  return logits_.narrow(0, 0, rows_);
+}
+
+GpuStep::Picks GpuStep::picks() {
+  picked_on_host_.copy_(picked_, /*non_blocking=*/true);
+  require(module_.synchronize(current_stream(x_.device())), kDoing);
+  const auto* bytes = static_cast<const std::byte*>(picked_on_host_.const_data_ptr());
+  return {
+      reinterpret_cast<const int64_t*>(bytes),
+      reinterpret_cast<const float*>(bytes + max_rows_ * static_cast<int64_t>(sizeof(int64_t)))};
+}
+
+void GpuStep::enqueue(int64_t rows) {
+  EmbedArgs embed;
+  embed.table = decoder_.embedding_table().const_data_ptr();
+  embed.ids = buffers_.ids().const_data_ptr<int64_t>();
+  embed.out = x_.mutable_data_ptr();
+  embed.rows = rows;
+  embed.size = decoder_.config().hidden_size;
+  embed.type = type_;
+  require(module_.embed(embed, current_stream(x_.device())), kDoing);
+  int64_t index = 0;
+  for (const Decoder::Layer& layer : decoder_.layers()) {
+    attend(layer, index++, rows);
+    transform(layer, rows);
+  }
+  finish(rows);
+}
+
+// Whether our kernels take this product; fills what all of them need.
+bool GpuStep::few_rows(const Linear& linear, int64_t rows, GpuMatVecArgs& args) const {
+  args.matrix = linear.gpu_matrix();
+  args.rows = rows;
+  args.type = type_;
+  args.eps = static_cast<float>(decoder_.config().rms_norm_eps);
+  return rows <= kFusedRows && type_ != KernelType::kFloat32 && info_.compute_major >= 8 &&
+         args.matrix.inputs % 8 == 0;
+}
+
+at::Tensor GpuStep::normalize(const at::Tensor& weight, int64_t rows) {
+  const at::Tensor normed = normed_.narrow(0, 0, rows);
+  require(
+      gpu_add_norm(x_.narrow(0, 0, rows), {}, weight, decoder_.config().rms_norm_eps, {}, normed),
+      kDoing);
+  return normed;
+}
+
+// x += linear(input).
+void GpuStep::add_product(const Linear& linear, const at::Tensor& input, int64_t rows) {
+  GpuMatVecArgs args;
+  if (few_rows(linear, rows, args)) {
+    args.x = input.const_data_ptr();
+    args.out = x_.mutable_data_ptr();
+    args.output = MatVecOutput::kAdd;
+    if (module_.matvec(args, current_stream(x_.device()))) return;
+  }
+  const at::Tensor delta = delta_.narrow(0, 0, rows);
+  require(linear.forward_into(input.narrow(0, 0, rows), delta), kDoing);
+  x_.narrow(0, 0, rows).add_(delta);
+}
+
+void GpuStep::attend(const Decoder::Layer& layer, int64_t index, int64_t rows) {
+  const TextConfig& config = decoder_.config();
+  const RotateTarget target =
+      rotate_target(config, angles_.cos, angles_.sin, buffers_.positions(), buffers_.slots(),
+                    cache_.keys(index), cache_.values(index));
+  GpuMatVecArgs args;
+  const Linear& qkv = layer.qkv.joined();
+  bool done = false;
+  if (few_rows(qkv, rows, args)) {
+    args.out = q_.mutable_data_ptr();
+    args.output = MatVecOutput::kRotate;
+    args.target = target;
+    done = normalized_product(args, layer.input_norm, rows);
+  }
+  if (!done) {
+    const at::Tensor all = qkv_.narrow(0, 0, rows);
+    require(qkv.forward_into(normalize(layer.input_norm, rows), all), kDoing);
+    const auto heads = [&](int64_t first, int64_t count) {
+      return all.narrow(1, first * config.head_dim, count * config.head_dim)
+          .view({rows, count, config.head_dim});
+    };
+    const at::Tensor q = heads(0, config.heads);
+    require(gpu_rotate_store(q, heads(config.heads, config.kv_heads),
+                             heads(config.heads + config.kv_heads, config.kv_heads), target),
+            kDoing);
+    q_.narrow(0, 0, rows).view(q.sizes()).copy_(q);
+  }
+  look_back(index, rows);
+  add_product(layer.o, mixed_, rows);
+}
+
+// The product of the normalized x: both in one kernel where that has room for the rows.
+bool GpuStep::normalized_product(GpuMatVecArgs& args, const at::Tensor& norm_weight, int64_t rows) {
+  void* stream = current_stream(x_.device());
+  args.x = x_.const_data_ptr();
+  args.norm_weight = norm_weight.const_data_ptr();
+  if (rows <= kNormRowsOnGpu && module_.matvec(args, stream)) return true;
+  args.x = normalize(norm_weight, rows).const_data_ptr();
+  args.norm_weight = nullptr;
+  return module_.matvec(args, stream);
+}
+
+void GpuStep::look_back(int64_t index, int64_t rows) {
+  const TextConfig& config = decoder_.config();
+  const CachedRows cached = buffers_.cached();
+  SplitAttentionArgs args;
+  args.base.q = q_.const_data_ptr();
+  args.base.k_cache = cache_.keys(index).const_data_ptr();
+  args.base.v_cache = cache_.values(index).const_data_ptr();
+  args.base.out = mixed_.mutable_data_ptr();
+  args.base.slot_table = cached.slot_table.const_data_ptr<int32_t>();
+  args.base.table_stride = cached.slot_table.stride(0);
+  args.base.lengths = cached.lengths.const_data_ptr<int32_t>();
+  args.base.rows = rows;
+  args.base.heads = config.heads;
+  args.base.kv_heads = config.kv_heads;
+  args.base.head_dim = config.head_dim;
+  args.base.window = config.sliding_window;
+  args.base.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+  args.base.type = type_;
+  args.splits = splits_for(config, rows, info_.processors);
+  args.partials = partials_.mutable_data_ptr<float>();
+  args.arrivals = arrivals_.mutable_data_ptr<int32_t>();
+  void* stream = current_stream(x_.device());
+  if (module_.split_attention(args, stream)) return;
+  require(module_.paged_attention(args.base, stream), kDoing);
+}
+
+void GpuStep::transform(const Decoder::Layer& layer, int64_t rows) {
+  const TextConfig& config = decoder_.config();
+  const Linear& gate_up = layer.gate_up.joined();
+  GpuMatVecArgs args;
+  bool done = false;
+  if (few_rows(gate_up, rows, args)) {
+    args.out = inner_.mutable_data_ptr();
+    args.output = MatVecOutput::kGate;
+    args.function = gate_function(config.activation);
+    done = normalized_product(args, layer.post_attention_norm, rows);
+  }
+  if (!done) {
+    const at::Tensor both = gate_up_.narrow(0, 0, rows);
+    require(gate_up.forward_into(normalize(layer.post_attention_norm, rows), both), kDoing);
+    require(gpu_gate(both.narrow(1, 0, config.intermediate_size),
+                     both.narrow(1, config.intermediate_size, config.intermediate_size),
+                     config.activation, inner_.narrow(0, 0, rows)),
+            kDoing);
+  }
+  add_product(layer.down, inner_, rows);
+}
+
+void GpuStep::finish(int64_t rows) {
+  void* stream = current_stream(x_.device());
+  GpuMatVecArgs args;
+  bool done = false;
+  if (few_rows(decoder_.lm_head(), rows, args)) {
+    args.out = logits_.mutable_data_ptr();
+    args.output = MatVecOutput::kLogits;
+    done = normalized_product(args, decoder_.final_norm(), rows);
+  }
+  if (!done) {
+    const at::Tensor narrow = narrow_logits_.narrow(0, 0, rows);
+    require(decoder_.lm_head().forward_into(normalize(decoder_.final_norm(), rows), narrow),
+            kDoing);
+    logits_.narrow(0, 0, rows).copy_(narrow);
+  }
+  PickArgs pick;
+  pick.logits = logits_.const_data_ptr<float>();
+  pick.banned = banned_.device.const_data_ptr<int64_t>();
+  pick.banned_size = kBans;
+  pick.tokens = reinterpret_cast<int64_t*>(picked_.mutable_data_ptr());
+  pick.logprobs = reinterpret_cast<float*>(static_cast<std::byte*>(picked_.mutable_data_ptr()) +
+                                           max_rows_ * static_cast<int64_t>(sizeof(int64_t)));
+  pick.rows = rows;
+  pick.vocab_size = decoder_.config().vocab_size;
+  require(module_.pick(pick, stream), kDoing);
+}
+
+}  // namespace vlm

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "base/device_buffer.h"
+#include "decoder/decoder.h"
+#include "decoder/step_buffers.h"
+
+namespace vlm {
+
+/// One token of each sequence on a GPU, as a CUDA graph: for every bucket of rows the whole step,
+/// from the ids to the likeliest tokens, is recorded once and then started by a single call. All of
+/// its memory is allocated once. Thread-bound.
+class GpuStep {
+ public:
+  /// Null where the device, its module or the weights' type have no such step. All arguments must
+  /// outlive it; the step works on `buffers` and on `cache`, whose last slot is the spare one of
+  /// padded rows.
+  static std::unique_ptr<GpuStep> make(const Decoder& decoder, KvCache& cache,
+                                       const StepBuffers& buffers, int64_t max_rows);
+  ~GpuStep();
+  GpuStep(const GpuStep&) = delete;
+  GpuStep& operator=(const GpuStep&) = delete;
+
+  /// Rows that a step of so many takes: the rest must be padded.
+  int64_t bucket(int64_t rows) const;
+
+  /// Ids that the picks of the next run must not be, one list for each row that has any. False,
+  /// with nothing kept, where a list is longer than there is room for.
+  bool ban(const std::vector<const std::vector<int64_t>*>& lists);
+  /// Runs what `buffers` hold, as many rows as a bucket has. Enqueues only.
+  void run();
+  /// float32 [rows, vocab_size] of the last run, until the next one.
+  at::Tensor logits() const;
+
+  struct Picks {
+    const int64_t* tokens;  ///< the likeliest of each row
+    const float* logprobs;  ///< under the raw distribution; NaN where a logit is
+  };
+  /// Waits for the last run. On the host, valid until the next run.
+  Picks picks();
+
+ private:
+  GpuStep(const Decoder& decoder, KvCache& cache, const StepBuffers& buffers, int64_t max_rows,
+          at::TensorOptions options);
+
+  void enqueue(int64_t rows);
+  void attend(const Decoder::Layer& layer, int64_t index, int64_t rows);
+  void look_back(int64_t index, int64_t rows);
+  void transform(const Decoder::Layer& layer, int64_t rows);
+  void finish(int64_t rows);
+  bool few_rows(const Linear& linear, int64_t rows, GpuMatVecArgs& args) const;
+  bool normalized_product(GpuMatVecArgs& args, const at::Tensor& norm_weight, int64_t rows);
+  at::Tensor normalize(const at::Tensor& weight, int64_t rows);
+  void add_product(const Linear& linear, const at::Tensor& x, int64_t rows);
+
+  const Decoder& decoder_;
+  KvCache& cache_;
+  const StepBuffers& buffers_;
+  const CudaModule& module_;
+  KernelType type_;
+  GpuInfo info_;
+  int64_t max_rows_;
+  int64_t rows_ = 0;
+  std::map<int64_t, void*> graphs_;
+  Rope::Angles angles_;  // of every position: [context, head_dim], in the weights' type
+
+  // Activations, [max_rows, …].
+  at::Tensor x_, normed_, qkv_, q_, mixed_, gate_up_, inner_, delta_, narrow_logits_, logits_;
+  at::Tensor partials_, arrivals_;      // of the attention's parts
+  DeviceBuffer banned_;                 // int64 [max_rows, kBans]
+  int64_t banned_rows_ = 0;             // that hold anything but -1
+  at::Tensor picked_, picked_on_host_;  // bytes: int64 tokens, then float log-probabilities
+};
+
+}  // namespace vlm
