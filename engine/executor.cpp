@@ -10,7 +10,6 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <optional>
 #include <utility>
@@ -18,7 +17,7 @@
 #include "base/device.h"
 #include "base/failure.h"
 #include "decoder/decoder.h"
-#include "decoder/gpu_step.h"
+#include "decoder/run_ahead.h"
 #include "decoder/step_buffers.h"
 #include "fusion/fusion.h"
 #include "loader/tensors.h"
@@ -118,6 +117,10 @@ class TorchExecutor : public Executor {
                  device),
         sampler_(limits_.max_rows, device),
         gpu_step_(GpuStep::make(decoder_, cache_, buffers_, limits_.max_rows)) {
+    if (gpu_step_ != nullptr) {
+      run_ahead_.emplace(*gpu_step_, buffers_, sampler_, static_cast<int32_t>(limits_.cache_slots));
+      limits_.looks_ahead = true;
+    }
     info_.name = checkpoint_->name();
     info_.device = device.str();
     info_.dtype = dtype;
@@ -281,38 +284,35 @@ class TorchExecutor : public Executor {
 
   StepResult step(const StepPlan& plan) {
     const c10::InferenceMode guard;
-    if (gpu_step_ != nullptr && plan.prompts.empty()) return step_on_gpu(plan);
+    if (run_ahead_ && !plan.decodes.empty()) return step_on_gpu(plan);
+    if (run_ahead_) run_ahead_->drop();
+    return {run_together(plan)};
+  }
+
+  // Prompts and sequences that go on, in one pass.
+  std::vector<Chosen> run_together(const StepPlan& plan) {
     const Rows rows = gather_rows(plan);
     const at::Tensor embeds = fuse(decoder_.embedding_table(), rows.ids, rows.placements);
     const at::Tensor logits = decoder_.forward(embeds, rows.batch, cache_);
     keep_traces(plan, embeds, logits);
-    return {sampler_.choose(logits, plan.choices)};
+    return sampler_.choose(logits, plan.choices);
   }
 
-  // Sequences that go on, without prompts among them.
+  // Sequences that go on have a way of their own there; prompts follow behind them.
   StepResult step_on_gpu(const StepPlan& plan) {
-    const auto rows = static_cast<int64_t>(plan.decodes.size());
-    buffers_.fill(plan.decodes, gpu_step_->bucket(rows), static_cast<int32_t>(limits_.cache_slots));
-    bool picked = std::all_of(plan.choices.begin(), plan.choices.end(), takes_the_likeliest);
-    if (picked) {
-      std::vector<const std::vector<int64_t>*> banned(plan.decodes.size());
-      for (const Choice& choice : plan.choices) {
-        if (!choice.banned.empty()) banned[choice.first_row] = &choice.banned.front();
-      }
-      picked = gpu_step_->ban(banned);
-    }
-    gpu_step_->run();
-    if (!picked) {
-      return {sampler_.choose(gpu_step_->logits().narrow(0, 0, rows), plan.choices)};
-    }
-    const GpuStep::Picks picks = gpu_step_->picks();
-    StepResult result;
+    StepPlan prompts;
+    prompts.prompts = plan.prompts;
+    std::vector<Choice> choices;
+    const auto first = static_cast<int64_t>(plan.prompts.size());
     for (const Choice& choice : plan.choices) {
-      const float logprob = picks.logprobs[choice.first_row];
-      result.chosen.emplace_back();
-      if (!std::isfinite(logprob)) continue;
-      result.chosen.back().candidates = {{0, picks.tokens[choice.first_row], logprob, logprob}};
+      const bool of_prompt = choice.first_row < first;
+      (of_prompt ? prompts.choices : choices).push_back(choice);
+      if (!of_prompt) choices.back().first_row -= first;
     }
+    run_ahead_->start(plan.decodes, choices, prompts.prompts.empty());
+    StepResult result;
+    if (!prompts.prompts.empty()) result.chosen = run_together(prompts);
+    for (Chosen& chosen : run_ahead_->answer(choices)) result.chosen.push_back(std::move(chosen));
     return result;
   }
 
@@ -345,6 +345,7 @@ class TorchExecutor : public Executor {
   StepBuffers buffers_;
   Sampler sampler_;
   std::unique_ptr<GpuStep> gpu_step_;  // null where there is none
+  std::optional<RunAhead> run_ahead_;  // likewise
   ModelInfo info_;
   std::map<std::string, Tensors> traces_;
 };

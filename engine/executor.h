@@ -18,6 +18,7 @@ namespace vlm {
 struct ExecutorLimits {
   int64_t max_rows = 0;     ///< sequences (beams counted each) in one step
   int64_t cache_slots = 0;  ///< tokens in the cache, over all sequences
+  bool looks_ahead = false;  ///< DecodePart::upcoming is of use
 };
 
 /// Runs the model's stages for whatever a plan says; knows nothing of requests. Thread-bound (the

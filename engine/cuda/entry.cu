@@ -40,6 +40,24 @@ bool synchronize(void* stream) {
   return succeeded(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)));
 }
 
+void* make_event() {
+  cudaEvent_t event = nullptr;
+  return succeeded(cudaEventCreateWithFlags(&event, cudaEventDisableTiming)) ? event : nullptr;
+}
+
+bool record_event(void* event, void* stream) {
+  return succeeded(
+      cudaEventRecord(static_cast<cudaEvent_t>(event), static_cast<cudaStream_t>(stream)));
+}
+
+bool wait_for_event(void* event) {
+  return succeeded(cudaEventSynchronize(static_cast<cudaEvent_t>(event)));
+}
+
+void destroy_event(void* event) {
+  cudaEventDestroy(static_cast<cudaEvent_t>(event));
+}
+
 bool send_rows(void* to, const void* from, size_t pitch, size_t width, size_t rows, void* stream) {
   return succeeded(cudaMemcpy2DAsync(to, pitch, from, pitch, width, rows, cudaMemcpyHostToDevice,
                                      static_cast<cudaStream_t>(stream)));
@@ -51,6 +69,10 @@ constexpr CudaModule kModule = {
     info,
     last_error,
     synchronize,
+    make_event,
+    record_event,
+    wait_for_event,
+    destroy_event,
     send_rows,
     paged_attention_cuda,
     split_attention_cuda,
@@ -59,6 +81,7 @@ constexpr CudaModule kModule = {
     gate_cuda,
     embed_cuda,
     pick_cuda,
+    advance_cuda,
     matvec_cuda,
     repack_cuda,
     unpack_cuda,
@@ -81,6 +104,7 @@ GpuTraits gpu_traits() {
   int device = 0;
   if (cudaGetDevice(&device) != cudaSuccess) return {};
   return {attribute(cudaDevAttrComputeCapabilityMajor, device),
+          attribute(cudaDevAttrMultiProcessorCount, device),
           static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device))};
 }
 

@@ -28,7 +28,7 @@ bool launch_graph(void* graph, void* stream) {
 }
 
 void destroy_graph(void* graph) {
-  cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
+  if (graph != nullptr) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
 }
 
 }  // namespace vlm

@@ -67,10 +67,10 @@ struct RotateStoreArgs {
 /// The functions between gate and up (loader/config.h).
 enum class GateFunction { kGelu, kGeluTanh, kQuickGelu, kSilu, kRelu };
 
-/// out = function(gate) · up.
+/// out = function(gate) · up; function(gate) where there is no up.
 struct GateArgs {
   const void* gate = nullptr;  ///< [rows, size], rows gate_stride apart
-  const void* up = nullptr;    ///< [rows, size], rows up_stride apart
+  const void* up = nullptr;    ///< [rows, size], rows up_stride apart; or null
   void* out = nullptr;         ///< [rows, size]
   int64_t gate_stride = 0;
   int64_t up_stride = 0;
@@ -101,6 +101,22 @@ struct PickArgs {
   float* logprobs = nullptr;  ///< [rows]
   int64_t rows = 0;
   int64_t vocab_size = 0;
+};
+
+/// Rows of a step become those of the next one: each goes on from the token picked for it, in the
+/// slot kept for that, or becomes one of nobody's in the spare slot.
+struct AdvanceArgs {
+  const int64_t* tokens = nullptr;    ///< [rows]
+  const int32_t* upcoming = nullptr;  ///< [rows]: slots; -1: the row is nobody's from now on
+  int64_t* ids = nullptr;             ///< [rows]
+  int64_t* positions = nullptr;       ///< [rows]
+  int64_t* lengths = nullptr;         ///< [rows]
+  int64_t* slots = nullptr;           ///< [rows]
+  int32_t* cached_lengths = nullptr;  ///< [rows]
+  int32_t* slot_table = nullptr;      ///< [rows, table_stride]
+  int64_t table_stride = 0;
+  int64_t rows = 0;
+  int32_t spare_slot = 0;
 };
 
 /// A weight matrix on the GPU: T [outputs, inputs] as it is, or packed as packed_index.h has it.
@@ -166,6 +182,7 @@ bool rotate_store_cuda(const RotateStoreArgs& args, void* stream);
 bool gate_cuda(const GateArgs& args, void* stream);
 bool embed_cuda(const EmbedArgs& args, void* stream);
 bool pick_cuda(const PickArgs& args, void* stream);
+bool advance_cuda(const AdvanceArgs& args, void* stream);
 bool matvec_cuda(const GpuMatVecArgs& args, void* stream);
 bool repack_cuda(const RepackArgs& args, void* stream);
 bool unpack_cuda(const UnpackArgs& args, void* stream);

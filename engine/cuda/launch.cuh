@@ -13,6 +13,7 @@ namespace vlm {
 /// What decides about launches, of the current GPU.
 struct GpuTraits {
   int major = 0;             ///< of the compute capability; 0: unknown
+  int processors = 0;        ///< multiprocessors
   size_t shared_memory = 0;  ///< bytes that a block may ask for
 };
 GpuTraits gpu_traits();

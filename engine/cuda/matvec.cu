@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Products of few rows: one block for each tile of 16 weight rows (matvec_index.h). Its warps share
-// the inputs out among them and read each weight once, straight into the registers of the matrix
-// instruction (weight_chunks.cuh), whose eight columns are rows of x; their sums meet in shared
-// memory, where pairs of outputs become results.
+// Products of few rows: blocks take tiles of 16 weight rows (matvec_index.h) in turn. A block's
+// warps share the inputs out among them and read each weight once, straight into the registers of
+// the matrix instruction (weight_chunks.cuh), whose eight columns are rows of x; their sums meet in
+// shared memory, where pairs of outputs become results. The next weights, of the next tile too, are
+// always on their way meanwhile.
+#include <algorithm>
 #include <type_traits>
 
 #include "cuda/gate_function.cuh"
@@ -17,66 +19,99 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
-constexpr int kColumns = 8;      // rows of x in one instruction
-constexpr int kChunksAhead = 2;  // of each weight row, loaded while as many are multiplied
+constexpr int kBlocksAtOnce = 2;  // that the registers of a multiprocessor must do for
+constexpr int kColumns = 8;       // rows of x in one instruction
 // Elements between rows of normalized x beyond their length: rows then lie in different banks.
 constexpr int64_t kRowGap = 32;
 
-// Rows of x as a lane reads them: its column of a tile, zeros where there is none.
-template <typename T>
+// Rows of x as a lane reads them: its column of each tile, zeros where there is none.
+template <typename T, int kTiles>
 struct Columns {
-  const T* x;
-  int64_t stride, inputs, rows;
-  int column;
+  const T* rows[kTiles];
+  int left[kTiles];  // inputs
 
-  __device__ uint4 load(int tile, int64_t input) const {
-    const int64_t row = tile * kColumns + column;
-    if (row >= rows || input >= inputs) return {};
-    return *reinterpret_cast<const uint4*>(x + row * stride + input);
+  __device__ Columns(const T* x, int64_t stride, const GpuMatVecArgs& args, int column) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const int row = tile * kColumns + column;
+      const bool there = row < args.rows;
+      rows[tile] = x + (there ? row * stride : 0);
+      left[tile] = there ? static_cast<int>(args.matrix.inputs) : 0;
+    }
+  }
+  __device__ uint4 load(int tile, int input) const {
+    return input < left[tile] ? *reinterpret_cast<const uint4*>(rows[tile] + input) : uint4{};
   }
 };
 
-// Normalized rows of x, into shared memory.
+// Normalized rows of x, into shared memory. Fetches the norm's weights before the wait.
 template <typename T>
-__device__ void normalize_rows(const GpuMatVecArgs& args, T* normed) {
-  __shared__ float parts[kNormRowsOnGpu][kWarps];
-  constexpr int kWide = kPer16Bytes<T>;
-  const int64_t size = args.matrix.inputs;
-  const T* x = static_cast<const T*>(args.x);
-  const T* weight = static_cast<const T*>(args.norm_weight);
-  for (int64_t row = 0; row < args.rows; ++row) {
-    float squares = 0;
-    for (int64_t i = threadIdx.x * kWide; i < size; i += kThreads * kWide) {
-      float values[kWide];
-      widen_all<T>(*reinterpret_cast<const uint4*>(x + row * size + i), values);
+struct RowNorm {
+  static constexpr int kWide = kPer16Bytes<T>;
+  static constexpr int kKept = 2;
+
+  const T *x, *weight;
+  int64_t size;
+  uint4 kept[kKept];
+
+  __device__ explicit RowNorm(const GpuMatVecArgs& args)
+      : x(static_cast<const T*>(args.x)),
+        weight(static_cast<const T*>(args.norm_weight)),
+        size(args.matrix.inputs) {
 #pragma unroll
-      for (float value : values) squares += value * value;
+    for (int i = 0; i < kKept; ++i) {
+      const int64_t at = place(i);
+      if (at < size) kept[i] = *reinterpret_cast<const uint4*>(weight + at);
     }
-    squares = warp_sum(squares);
-    if (threadIdx.x % kWarpSize == 0) parts[row][threadIdx.x / kWarpSize] = squares;
   }
-  __syncthreads();
-  for (int64_t row = 0; row < args.rows; ++row) {
-    float squares = 0;
+  __device__ static int64_t place(int i) {
+    return (int64_t{i} * kThreads + threadIdx.x) * kWide;
+  }
+
+  __device__ void normalize(const GpuMatVecArgs& args, T* normed) const {
+    __shared__ float parts[kNormRowsOnGpu][kWarps];
+    for (int64_t row = 0; row < args.rows; ++row) {
+      float squares = 0;
+      for (int i = 0; place(i) < size; ++i) {
+        float values[kWide];
+        widen_all<T>(x + row * size + place(i), values);
 #pragma unroll
-    for (int warp = 0; warp < kWarps; ++warp) squares += parts[row][warp];
-    const float scale = 1 / sqrtf(squares / static_cast<float>(size) + args.eps);
-    T* out = normed + row * (size + kRowGap);
-    for (int64_t i = threadIdx.x * kWide; i < size; i += kThreads * kWide) {
-      float values[kWide], weights[kWide];
-      widen_all<T>(*reinterpret_cast<const uint4*>(x + row * size + i), values);
-      widen_all<T>(*reinterpret_cast<const uint4*>(weight + i), weights);
-      uint4 bits;
-      T* results = reinterpret_cast<T*>(&bits);
-#pragma unroll
-      for (int k = 0; k < kWide; ++k) {
-        store(weights[k] * rounded<T>(values[k] * scale), results + k);
+        for (const float value : values) squares += value * value;
       }
-      *reinterpret_cast<uint4*>(out + i) = bits;
+      squares = warp_sum(squares);
+      if (threadIdx.x % kWarpSize == 0) parts[row][threadIdx.x / kWarpSize] = squares;
     }
+    __syncthreads();
+    for (int64_t row = 0; row < args.rows; ++row) {
+      float squares = 0;
+#pragma unroll
+      for (int warp = 0; warp < kWarps; ++warp) squares += parts[row][warp];
+      const float scale = 1 / sqrtf(squares / static_cast<float>(size) + args.eps);
+      const T* from = x + row * size;
+      T* to = normed + row * (size + kRowGap);
+#pragma unroll
+      for (int i = 0; i < kKept; ++i) {
+        float weights[kWide];
+        widen_bits<T>(kept[i], weights);
+        if (place(i) < size) put(from + place(i), weights, scale, to + place(i));
+      }
+      for (int i = kKept; place(i) < size; ++i) {
+        float weights[kWide];
+        widen_all<T>(weight + place(i), weights);
+        put(from + place(i), weights, scale, to + place(i));
+      }
+    }
+    __syncthreads();
   }
-  __syncthreads();
-}
+
+  __device__ static void put(const T* from, const float (&weights)[kWide], float scale, T* to) {
+    float values[kWide];
+    widen_all<T>(from, values);
+#pragma unroll
+    for (int k = 0; k < kWide; ++k) values[k] = weights[k] * rounded<T>(values[k] * scale);
+    store_all<T>(values, to);
+  }
+};
 
 template <typename T>
 __device__ void add(float product, T* sum) {
@@ -112,19 +147,18 @@ __device__ void put(const GpuMatVecArgs& args, int64_t row, OutputPair at, float
     case MatVecOutput::kRotate: {
       if (at.low < 0) break;
       const RotateTarget& target = args.target;
-      const int64_t dim = target.head_dim, head = at.low / dim, i = at.low % dim;
-      RotatedPair pair = {rounded<T>(low), rounded<T>(high)};
-      if (head < target.heads + target.kv_heads) {
-        pair = rotate_pair<T>(target, row, i, pair.low, pair.high);
-      }
+      const int dim = static_cast<int>(target.head_dim);
+      const int head = at.low / dim, i = at.low % dim;
+      float lows[1] = {rounded<T>(low)}, highs[1] = {rounded<T>(high)};
+      if (head < target.heads + target.kv_heads) rotate_pairs<T>(target, row, i, lows, highs);
       T* to = out + (row * target.heads + head) * dim;
       if (head >= target.heads) {
         const bool key = head < target.heads + target.kv_heads;
         to = static_cast<T*>(key ? target.k_cache : target.v_cache) +
              target_offset(target, row, (head - target.heads) % target.kv_heads);
       }
-      store(pair.low, to + i);
-      store(pair.high, to + dim / 2 + i);
+      store(lows[0], to + i);
+      store(highs[0], to + dim / 2 + i);
       break;
     }
   }
@@ -135,10 +169,15 @@ __device__ float bias_of(const GpuMatrix& matrix, int64_t output) {
   return matrix.bias == nullptr ? 0 : widen(static_cast<const T*>(matrix.bias)[output]);
 }
 
-// Adds up the warps' sums and hands over each pair.
+// The warps' sums of one tile for one batch of rows.
+template <int kTiles>
+using AllSums = float[kTiles][kWarps][2 * kTilePairs * kColumns];
+
+// Adds up the warps' sums and hands over each pair. `all` is shared memory that the call before the
+// last one may still have been reading when this one began, not the last one.
 template <typename T, typename Chunks, int kTiles>
-__device__ void finish(const GpuMatVecArgs& args, TileSums (&sums)[kTiles]) {
-  __shared__ float all[kTiles][kWarps][2 * kTilePairs * kColumns];
+__device__ void finish(const GpuMatVecArgs& args, const TileMap& map, int weight_tile,
+                       const TileSums (&sums)[kTiles], AllSums<kTiles>& all) {
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
   const int g = lane / 4, t = lane % 4;
 #pragma unroll
@@ -149,10 +188,11 @@ __device__ void finish(const GpuMatVecArgs& args, TileSums (&sums)[kTiles]) {
     }
   }
   __syncthreads();
-  for (int place = threadIdx.x; place < kTiles * kTilePairs * kColumns; place += kThreads) {
-    const int pair = place % kTilePairs, row = place / kTilePairs;
-    if (row >= args.rows) break;
-    const OutputPair at = output_pair(args, blockIdx.x, pair);
+  static_assert(kTiles * kTilePairs * kColumns <= kThreads);
+  const int pair = static_cast<int>(threadIdx.x) % kTilePairs;
+  const int row = static_cast<int>(threadIdx.x) / kTilePairs;
+  if (row < kTiles * kColumns && row < args.rows) {
+    const OutputPair at = map.pair(weight_tile, pair);
     float results[2] = {};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -169,52 +209,90 @@ __device__ void finish(const GpuMatVecArgs& args, TileSums (&sums)[kTiles]) {
   }
 }
 
+// What a lane loads, tile by tile and round by round, ahead of what it computes.
+template <typename Chunks>
+struct Stream {
+  static constexpr int kRound = kWarps * Chunks::kAhead;
+
+  const GpuMatVecArgs& args;
+  TileMap map;
+  int rounds, tile, round = 0;
+  Chunks chunks;
+
+  __device__ explicit Stream(const GpuMatVecArgs& all)
+      : args(all),
+        map(all),
+        rounds(ceil_div(static_cast<int>(all.matrix.inputs), Chunks::kInputs * kRound)),
+        tile(static_cast<int>(blockIdx.x)),
+        chunks(of_tile()) {}
+
+  __device__ Chunks of_tile() const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+    const OutputPair rows = tile < map.tiles ? map.pair(tile, lane / 4) : OutputPair{-1, -1};
+    return Chunks(args.matrix, rows, lane % 4);
+  }
+  // The first of this warp's chunks in a round.
+  __device__ static int first(int of_round) {
+    return of_round * kRound + static_cast<int>(threadIdx.x) / kWarpSize * Chunks::kAhead;
+  }
+  __device__ typename Chunks::Bits load(int i) const { return chunks.load(first(round) + i); }
+  __device__ void announce(int i) const { chunks.announce(first(round) + i); }
+  __device__ void advance() {
+    if (++round < rounds) return;
+    round = 0;
+    tile += static_cast<int>(gridDim.x);
+    chunks = of_tile();
+  }
+};
+
 template <typename T, typename Chunks, int kTiles, bool kNorm>
-__global__ void __launch_bounds__(kThreads) matvec_kernel(GpuMatVecArgs args) {
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce) matvec_kernel(GpuMatVecArgs args) {
   extern __shared__ uint4 shared[];
-  T* normed = reinterpret_cast<T*>(shared);
-  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
-  const OutputPair mine = output_pair(args, blockIdx.x, lane / 4);
-  const Chunks chunks(args.matrix, mine.low, mine.high, lane % 4);
-  const int64_t count = ceil_div(args.matrix.inputs, Chunks::kInputs);
+  __shared__ AllSums<kTiles> all[2];
+  constexpr int kAhead = Chunks::kAhead;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
 
-  uint4 low[kChunksAhead], high[kChunksAhead];
-  const auto fetch = [&](int64_t first) {
-#pragma unroll
-    for (int i = 0; i < kChunksAhead; ++i) {
-      low[i] = chunks.load(chunks.low, first + i);
-      high[i] = chunks.load(chunks.high, first + i);
-    }
-  };
-  int64_t first = warp * kChunksAhead;
+  // Weights and what else nobody writes is on its way before the wait.
+  Stream<Chunks> stream(args);
+  typename Chunks::Bits ahead[kAhead];
   let_next_start();
-  fetch(first);  // weights: there before anything that this step computes
-  wait_for_inputs();
-
-  Columns<T> x = {static_cast<const T*>(args.x), args.matrix.inputs, args.matrix.inputs, args.rows,
-                  lane / 4};
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) ahead[i] = stream.load(i);
+  Stream<Chunks> announced = stream;
+  announced.advance();
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) announced.announce(i);
+  const T* source = static_cast<const T*>(args.x);
+  int64_t stride = args.matrix.inputs;
   if constexpr (kNorm) {
-    normalize_rows<T>(args, normed);
-    x.x = normed;
-    x.stride += kRowGap;
+    const RowNorm<T> norm(args);
+    wait_for_inputs();
+    T* normed = reinterpret_cast<T*>(shared);
+    norm.normalize(args, normed);
+    source = normed;
+    stride += kRowGap;
+  } else {
+    wait_for_inputs();
   }
-  TileSums sums[kTiles] = {};
-  while (first < count) {
-    uint4 now_low[kChunksAhead], now_high[kChunksAhead];
+  const Columns<T, kTiles> x(source, stride, args, lane / 4);
+  int turn = 0;
+#pragma unroll 1
+  for (int tile = static_cast<int>(blockIdx.x); tile < stream.map.tiles;
+       tile += static_cast<int>(gridDim.x)) {
+    TileSums sums[kTiles] = {};
+#pragma unroll 1
+    for (int round = 0; round < stream.rounds; ++round) {
+      stream.advance();
 #pragma unroll
-    for (int i = 0; i < kChunksAhead; ++i) {
-      now_low[i] = low[i];
-      now_high[i] = high[i];
+      for (int i = 0; i < kAhead; ++i) {
+        const typename Chunks::Bits now = ahead[i];
+        ahead[i] = stream.load(i);
+        Chunks::multiply(now, stream.first(round) + i, lane % 4, x, sums);
+      }
     }
-    const int64_t now = first;
-    first += kWarps * kChunksAhead;
-    if (first < count) fetch(first);
-#pragma unroll
-    for (int i = 0; i < kChunksAhead; ++i) {
-      chunks.multiply(now_low[i], now_high[i], now + i, x, sums);
-    }
+    finish<T, Chunks, kTiles>(args, stream.map, tile, sums, all[turn]);
+    turn ^= 1;
   }
-  finish<T, Chunks, kTiles>(args, sums);
 }
 
 template <typename T, typename Chunks, int kTiles, bool kNorm>
@@ -230,8 +308,14 @@ bool run(const GpuMatVecArgs& args, void* stream) {
       return false;
     }
   }
-  return launch(kernel, dim3(static_cast<unsigned>(tile_count(args))), kThreads, bytes, stream,
-                args);
+  // As many blocks as there is room for at once; each then takes tiles in turn.
+  int at_once = 0;
+  if (!succeeded(
+          cudaOccupancyMaxActiveBlocksPerMultiprocessor(&at_once, kernel, kThreads, bytes))) {
+    return false;
+  }
+  const int blocks = std::min(TileMap(args).tiles, at_once * gpu_traits().processors);
+  return launch(kernel, dim3(static_cast<unsigned>(blocks)), kThreads, bytes, stream, args);
 }
 
 template <typename T, typename Chunks>

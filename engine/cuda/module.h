@@ -31,6 +31,13 @@ struct CudaModule {
   /// Waits for everything on the stream; false: the GPU failed.
   bool (*synchronize)(void* stream);
 
+  /// Marks in a stream, to wait for one without waiting for what comes after it. Null: none could
+  /// be made.
+  void* (*make_event)();
+  bool (*record_event)(void* event, void* stream);
+  bool (*wait_for_event)(void* event);
+  void (*destroy_event)(void* event);
+
   /// `rows` pieces of `width` bytes, `pitch` bytes apart on both sides, from pinned memory.
   bool (*send_rows)(void* to, const void* from, size_t pitch, size_t width, size_t rows,
                     void* stream);
@@ -42,6 +49,7 @@ struct CudaModule {
   bool (*gate)(const GateArgs& args, void* stream);
   bool (*embed)(const EmbedArgs& args, void* stream);
   bool (*pick)(const PickArgs& args, void* stream);
+  bool (*advance)(const AdvanceArgs& args, void* stream);
   bool (*matvec)(const GpuMatVecArgs& args, void* stream);
   bool (*repack)(const RepackArgs& args, void* stream);
   bool (*unpack)(const UnpackArgs& args, void* stream);

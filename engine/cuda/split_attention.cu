@@ -12,9 +12,10 @@
 namespace vlm {
 namespace {
 
-constexpr int kWarps = 4;
+constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
-constexpr int kPositions = 4;  // of a group in flight
+constexpr int kPositions = 6;   // of a group in flight
+constexpr int kMostParts = 64;  // that are put together
 
 // What was seen of some positions: the highest score, the sum of exponentials below it, and this
 // lane's part of the weighted values.
@@ -53,6 +54,29 @@ __device__ Place my_place(const SplitAttentionArgs& args, int heads_at_once) {
   return place;
 }
 
+// Keys and values of kPositions positions from `at` on, a group's apart; zeros where there are
+// none.
+template <typename T, int kLanes>
+struct Fetched {
+  static constexpr int kGroups = kThreads / kLanes;
+  uint4 keys[kPositions], values[kPositions];
+
+  // From the second-level cache: what is written meanwhile must not stay in the first.
+  __device__ void fetch(const PagedAttentionArgs& args, const Place& place, int64_t at, int64_t end,
+                        int element, int p) {
+    keys[p] = {};
+    values[p] = {};
+    const int64_t position = at + p * kGroups;
+    if (position >= end || element >= args.head_dim) return;
+    const int32_t slot = args.slot_table[place.row * args.table_stride + position];
+    const int64_t offset =
+        cache_offset(slot, place.kv_head, args.kv_heads, args.head_dim) + element;
+    keys[p] = __ldcg(reinterpret_cast<const uint4*>(static_cast<const T*>(args.k_cache) + offset));
+    values[p] =
+        __ldcg(reinterpret_cast<const uint4*>(static_cast<const T*>(args.v_cache) + offset));
+  }
+};
+
 template <typename T, int kLanes, int kHeads>
 __device__ void walk(const PagedAttentionArgs& args, const Place& place, int heads,
                      Seen<kPer16Bytes<T>> (&seen)[kHeads]) {
@@ -60,35 +84,34 @@ __device__ void walk(const PagedAttentionArgs& args, const Place& place, int hea
   constexpr int kGroups = kThreads / kLanes;
   const int group = threadIdx.x / kLanes;
   const int element = threadIdx.x % kLanes * kWide;
-  const bool has_elements = element < args.head_dim;
+  const int64_t newest = args.lengths[place.row] - 1;
+  Fetched<T, kLanes> fetched;
+  int64_t at = place.begin + group;
+  // All but the newest position was there before this step.
+#pragma unroll
+  for (int p = 0; p < kPositions; ++p) {
+    fetched.fetch(args, place, at, place.end < newest ? place.end : newest, element, p);
+  }
+  wait_for_inputs();
+#pragma unroll
+  for (int p = 0; p < kPositions; ++p) {
+    if (at + p * kGroups == newest) fetched.fetch(args, place, at, place.end, element, p);
+  }
   float q[kHeads][kWide];
 #pragma unroll
   for (int h = 0; h < kHeads; ++h) {
     uint4 bits = {};
-    if (has_elements && h < heads) {
+    if (element < args.head_dim && h < heads) {
       bits = *reinterpret_cast<const uint4*>(
           static_cast<const T*>(args.q) +
           head_offset(place.row, place.first_head + h, args.heads, args.head_dim) + element);
     }
-    widen_all<T>(bits, q[h]);
+    widen_bits<T>(bits, q[h]);
 #pragma unroll
     for (float& value : q[h]) value *= args.scale;
   }
-  const int32_t* slots = args.slot_table + place.row * args.table_stride;
-  for (int64_t at = place.begin + group; at - group < place.end; at += kGroups * kPositions) {
-    uint4 keys[kPositions], values[kPositions];
-#pragma unroll
-    for (int p = 0; p < kPositions; ++p) {
-      keys[p] = {};
-      values[p] = {};
-      const int64_t position = at + p * kGroups;
-      if (position < place.end && has_elements) {
-        const int64_t offset =
-            cache_offset(slots[position], place.kv_head, args.kv_heads, args.head_dim) + element;
-        keys[p] = *reinterpret_cast<const uint4*>(static_cast<const T*>(args.k_cache) + offset);
-        values[p] = *reinterpret_cast<const uint4*>(static_cast<const T*>(args.v_cache) + offset);
-      }
-    }
+  while (at - group < place.end) {
+    const int64_t next = at + kGroups * kPositions;
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
       float scores[kPositions];
@@ -96,7 +119,7 @@ __device__ void walk(const PagedAttentionArgs& args, const Place& place, int hea
 #pragma unroll
       for (int p = 0; p < kPositions; ++p) {
         float key[kWide];
-        widen_all<T>(keys[p], key);
+        widen_bits<T>(fetched.keys[p], key);
         float score = 0;
 #pragma unroll
         for (int i = 0; i < kWide; ++i) score += q[h][i] * key[i];
@@ -113,45 +136,63 @@ __device__ void walk(const PagedAttentionArgs& args, const Place& place, int hea
       for (int p = 0; p < kPositions; ++p) {
         const float weight = __expf(scores[p] - top);
         float value[kWide];
-        widen_all<T>(values[p], value);
+        widen_bits<T>(fetched.values[p], value);
         seen[h].total += weight;
 #pragma unroll
         for (int i = 0; i < kWide; ++i) seen[h].sums[i] += weight * value[i];
       }
     }
+    at = next;
+#pragma unroll
+    for (int p = 0; p < kPositions; ++p) fetched.fetch(args, place, at, place.end, element, p);
   }
 }
 
-// Puts the parts of one row and head together: part i has its top and total at heads[2i] and its
-// sums at sums + i · stride.
+// Partial results of one row and head: part i has its top, its total and its sums from
+// first + i · stride on.
 struct Parts {
-  const float* tops;  // of part i at [i · stride]
-  const float* totals;
-  const float* sums;
+  const float* first;
   int64_t stride;
-  int64_t count;
+  int count;  // at most kMostParts
 };
 
-__device__ float merged_top(const Parts& parts) {
+// Puts them together; `give(element, value)` gets what comes of each element. The whole block
+// calls.
+template <typename Give>
+__device__ void merge(const Parts& parts, int dim, bool divide, const Give& give) {
+  __shared__ float keeps[kMostParts];
+  const int lane = threadIdx.x % kWarpSize;
+  float tops[kMostParts / kWarpSize], totals[kMostParts / kWarpSize];
   float top = -INFINITY;
-  for (int64_t i = 0; i < parts.count; ++i) top = fmaxf(top, parts.tops[i * parts.stride]);
-  return top;
-}
-
-struct Merged {
-  float total, sum;
-};
-
-__device__ Merged merge(const Parts& parts, float top, int64_t element) {
-  Merged merged = {0, 0};
-  for (int64_t i = 0; i < parts.count; ++i) {
-    const float part_top = parts.tops[i * parts.stride];
-    if (part_top == -INFINITY) continue;
-    const float keep = __expf(part_top - top);
-    merged.total += keep * parts.totals[i * parts.stride];
-    merged.sum += keep * parts.sums[i * parts.stride + element];
+#pragma unroll
+  for (int i = 0; i < kMostParts / kWarpSize; ++i) {
+    const int part = lane + i * kWarpSize;
+    tops[i] = part < parts.count ? parts.first[part * parts.stride] : -INFINITY;
+    totals[i] = part < parts.count ? parts.first[part * parts.stride + 1] : 0;
+    top = fmaxf(top, tops[i]);
   }
-  return merged;
+  top = warp_max(top);
+  float total = 0;
+#pragma unroll
+  for (int i = 0; i < kMostParts / kWarpSize; ++i) {
+    const float keep = tops[i] == -INFINITY ? 0 : __expf(tops[i] - top);
+    total += keep * totals[i];
+    if (threadIdx.x < kWarpSize) keeps[lane + i * kWarpSize] = keep;
+  }
+  total = warp_sum(total);
+  __syncthreads();
+  const float factor = divide ? 1 / total : 1;
+  for (int element = threadIdx.x; element < dim; element += kThreads) {
+    float sum = 0;
+#pragma unroll 8
+    for (int part = 0; part < parts.count; ++part) {
+      sum += keeps[part] * parts.first[part * parts.stride + 2 + element];
+    }
+    give(element, sum * factor);
+  }
+  if (threadIdx.x == 0) give(-2, top);
+  if (threadIdx.x == 0) give(-1, total);
+  __syncthreads();
 }
 
 __device__ float* partial(const SplitAttentionArgs& args, int64_t row, int64_t head, int64_t part) {
@@ -180,10 +221,10 @@ __global__ void __launch_bounds__(kThreads) split_attention_kernel(SplitAttentio
   constexpr int kWide = kPer16Bytes<T>;
   constexpr int kGroups = kThreads / kLanes;
   constexpr int kStride = kLanes * kWide + 2;
+  static_assert(kGroups <= kMostParts);
   __shared__ float shared[kGroups][kHeads][kStride];
   const PagedAttentionArgs& base = args.base;
   let_next_start();
-  wait_for_inputs();
   const Place place = my_place(args, kHeads);
   const int64_t left = (place.kv_head + 1) * (base.heads / base.kv_heads) - place.first_head;
   const int heads = left < kHeads ? static_cast<int>(left) : kHeads;
@@ -204,37 +245,27 @@ __global__ void __launch_bounds__(kThreads) split_attention_kernel(SplitAttentio
   __syncthreads();
 
   const int dim = static_cast<int>(base.head_dim);
+  const bool whole = args.splits == 1;
+  const auto put = [&](int64_t head) {
+    T* out = static_cast<T*>(base.out) + head_offset(place.row, head, base.heads, dim);
+    return [=](int element, float value) {
+      if (element >= 0) store(value, out + element);
+    };
+  };
   for (int h = 0; h < heads; ++h) {
-    const float* all = shared[0][h];
-    const Parts groups = {all, all + 1, all + 2, kHeads * kStride, kGroups};
-    const float top = merged_top(groups);
-    for (int i = threadIdx.x; i < dim; i += kThreads) {
-      const Merged result = merge(groups, top, i);
-      if (args.splits == 1) {
-        T* out = static_cast<T*>(base.out);
-        const int64_t at = head_offset(place.row, place.first_head + h, base.heads, dim) + i;
-        store(result.sum / result.total, out + at);
-        continue;
-      }
+    const Parts groups = {shared[0][h], kHeads * kStride, kGroups};
+    if (whole) {
+      merge(groups, dim, true, put(place.first_head + h));
+    } else {
       float* part = partial(args, place.row, place.first_head + h, blockIdx.y);
-      part[2 + i] = result.sum;
-      if (i == 0) {
-        part[0] = top;
-        part[1] = result.total;
-      }
+      merge(groups, dim, false, [=](int element, float value) { part[2 + element] = value; });
     }
   }
-  if (args.splits == 1 || !last_to_arrive(args, place)) return;
+  if (whole || !last_to_arrive(args, place)) return;
   for (int h = 0; h < heads; ++h) {
     const int64_t head = place.first_head + h;
-    const float* all = partial(args, place.row, head, 0);
-    const Parts parts = {all, all + 1, all + 2, dim + 2, args.splits};
-    const float top = merged_top(parts);
-    for (int i = threadIdx.x; i < dim; i += kThreads) {
-      const Merged result = merge(parts, top, i);
-      T* out = static_cast<T*>(base.out);
-      store(result.sum / result.total, out + head_offset(place.row, head, base.heads, dim) + i);
-    }
+    const Parts parts = {partial(args, place.row, head, 0), dim + 2, static_cast<int>(args.splits)};
+    merge(parts, dim, true, put(head));
   }
 }
 
@@ -269,7 +300,7 @@ bool run_for_dim(const SplitAttentionArgs& args, void* stream) {
 
 bool split_attention_cuda(const SplitAttentionArgs& args, void* stream) {
   if (args.base.rows < 1 || args.base.rows > kMaxGridY) return false;
-  if (args.splits < 1 || args.splits > kMaxGridY) return false;
+  if (args.splits < 1 || args.splits > kMostParts) return false;
   return with_type(args.base.type, [&](auto* type) {
     return run_for_dim<std::remove_pointer_t<decltype(type)>>(args, stream);
   });

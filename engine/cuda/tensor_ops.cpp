@@ -69,15 +69,14 @@ bool gpu_add_norm(const at::Tensor& x, const at::Tensor& delta, const at::Tensor
 bool gpu_gate(const at::Tensor& gate, const at::Tensor& up, Activation activation,
               const at::Tensor& out) {
   const CudaModule* module = module_for(gate);
-  if (module == nullptr || gate.dim() != 2 || gate.stride(1) != 1 || up.stride(1) != 1) {
-    return false;
-  }
+  if (module == nullptr || gate.dim() != 2 || gate.stride(1) != 1) return false;
+  if (up.defined() && up.stride(1) != 1) return false;
   GateArgs args;
   args.gate = gate.const_data_ptr();
-  args.up = up.const_data_ptr();
+  args.up = up.defined() ? up.const_data_ptr() : nullptr;
   args.out = out.mutable_data_ptr();
   args.gate_stride = gate.stride(0);
-  args.up_stride = up.stride(0);
+  args.up_stride = up.defined() ? up.stride(0) : 0;
   args.rows = gate.size(0);
   args.size = gate.size(1);
   args.function = gate_function(activation);

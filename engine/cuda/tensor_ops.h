@@ -27,8 +27,8 @@ void require(bool done, const char* what);
 bool gpu_add_norm(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight,
                   double eps, const at::Tensor& sum, const at::Tensor& normed);
 
-/// out = activation(gate) · up. gate and up: [rows, size], rows may be further apart; out:
-/// contiguous.
+/// out = activation(gate) · up, or activation(gate) where up is undefined. gate and up: [rows,
+/// size], rows may be further apart; out: contiguous.
 bool gpu_gate(const at::Tensor& gate, const at::Tensor& up, Activation activation,
               const at::Tensor& out);
 

@@ -43,12 +43,49 @@ __device__ inline float rounded(float value) {
 template <typename T>
 constexpr int kPer16Bytes = 16 / sizeof(T);
 
-/// Those of 16 bytes, widened.
+/// kCount neighbouring elements, widened: one, or as many as 16 bytes hold, at an address of that
+/// alignment.
+template <typename T, int kCount>
+__device__ inline void widen_all(const T* from, float (&values)[kCount]) {
+  static_assert(kCount == 1 || kCount == kPer16Bytes<T>);
+  if constexpr (kCount == 1) {
+    values[0] = widen(*from);
+  } else {
+    const uint4 bits = *reinterpret_cast<const uint4*>(from);
+    const T* narrow = reinterpret_cast<const T*>(&bits);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) values[i] = widen(narrow[i]);
+  }
+}
+
+/// The other way round.
+template <typename T, int kCount>
+__device__ inline void store_all(const float (&values)[kCount], T* to) {
+  static_assert(kCount == 1 || kCount == kPer16Bytes<T>);
+  if constexpr (kCount == 1) {
+    store(values[0], to);
+  } else {
+    uint4 bits;
+    T* narrow = reinterpret_cast<T*>(&bits);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) store(values[i], narrow + i);
+    *reinterpret_cast<uint4*>(to) = bits;
+  }
+}
+
+/// Those of 16 bytes that are here already.
 template <typename T>
-__device__ inline void widen_all(const uint4& bits, float (&values)[kPer16Bytes<T>]) {
+__device__ inline void widen_bits(const uint4& bits, float (&values)[kPer16Bytes<T>]) {
   const T* narrow = reinterpret_cast<const T*>(&bits);
 #pragma unroll
   for (int i = 0; i < kPer16Bytes<T>; ++i) values[i] = widen(narrow[i]);
+}
+
+/// Whether elements of T at `pointer`, and those `stride` further on, may be read 16 bytes at a
+/// time.
+template <typename T>
+bool wide_at(const void* pointer, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0 && stride % kPer16Bytes<T> == 0;
 }
 
 __device__ inline float warp_sum(float value) {

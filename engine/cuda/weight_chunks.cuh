@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "cuda/kernels.h"
+#include "cuda/matvec_index.h"
 #include "cuda/packed_index.h"
 #include "cuda/types.cuh"
 
@@ -39,6 +40,30 @@ __device__ inline void multiply_tile(TileSums& sums, uint32_t a0, uint32_t a1, u
 #endif
 }
 
+/// The same with sums that start at zero.
+template <typename T>
+__device__ inline void start_tile(TileSums& sums, uint32_t a0, uint32_t a1, uint32_t a2,
+                                  uint32_t a3, uint32_t b0, uint32_t b1) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if constexpr (std::is_same_v<T, __half>) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%10,%10,%10,%10};"
+        : "=f"(sums[0]), "=f"(sums[1]), "=f"(sums[2]), "=f"(sums[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(0.0f));
+  } else {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, {%10,%10,%10,%10};"
+        : "=f"(sums[0]), "=f"(sums[1]), "=f"(sums[2]), "=f"(sums[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(0.0f));
+  }
+#endif
+}
+
+/// Asks for what lies there to come to the second-level cache.
+__device__ inline void prefetch(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+
 /// 16 bytes that this kernel reads once and nobody soon again. Volatile: stays before the wait.
 __device__ inline uint4 load_once(const void* address) {
   uint4 bits;
@@ -57,35 +82,60 @@ __device__ inline uint32_t pair_of(float low, float high, const __half*) {
   return reinterpret_cast<const uint32_t&>(pair);
 }
 
+// Each kind of chunks has Bits, what a lane loads of one chunk, load(), which gives zeros behind
+// the end, announce(), which asks for a chunk that will be loaded, and multiply(), which adds the
+// chunk's products with all rows of x to the sums. Rows that there are not are read as some other:
+// nobody takes their sums.
+
+/// A lane's part of two weight rows, 16 bytes of each 64.
+struct LaneRows {
+  const char *low, *high;
+  int left;  // bytes from here to the end of a row
+
+  __device__ LaneRows(const GpuMatrix& matrix, OutputPair rows, int64_t row_bytes, int t) {
+    const auto* weights = static_cast<const char*>(matrix.weights) + t * 16;
+    low = weights + (rows.low < 0 ? 0 : rows.low) * row_bytes;
+    high = weights + (rows.high < 0 ? 0 : rows.high) * row_bytes;
+    left = rows.low < 0 && rows.high < 0 ? 0 : static_cast<int>(row_bytes) - t * 16;
+  }
+  __device__ void load(int chunk, uint4& low_bits, uint4& high_bits) const {
+    const bool there = chunk * 64 < left;
+    low_bits = there ? load_once(low + chunk * 64) : uint4{};
+    high_bits = there ? load_once(high + chunk * 64) : uint4{};
+  }
+  __device__ void announce(int chunk) const {
+    if (chunk * 64 >= left) return;
+    prefetch(low + chunk * 64);
+    prefetch(high + chunk * 64);
+  }
+};
+
 /// Weights of T as they are: 32 inputs, eight of each lane.
 template <typename T>
 struct PlainChunks {
-  static constexpr int64_t kInputs = 32;
+  static constexpr int kInputs = 32;
+  static constexpr int kAhead = 4;  // chunks on their way to each warp; measured on an H100
+  struct Bits {
+    uint4 low, high;
+  };
 
-  const char *low, *high;  // of the lane's rows; null: no such row
-  int64_t inputs, lane_input;
+  LaneRows rows;
 
-  __device__ PlainChunks(const GpuMatrix& matrix, int64_t low_row, int64_t high_row, int t)
-      : low(row(matrix, low_row)),
-        high(row(matrix, high_row)),
-        inputs(matrix.inputs),
-        lane_input(t * 8) {}
-
-  __device__ static const char* row(const GpuMatrix& matrix, int64_t index) {
-    if (index < 0) return nullptr;
-    return static_cast<const char*>(matrix.weights) + index * matrix.inputs * 2;
+  __device__ PlainChunks(const GpuMatrix& matrix, OutputPair pair, int t)
+      : rows(matrix, pair, matrix.inputs * 2, t) {}
+  __device__ Bits load(int chunk) const {
+    Bits bits;
+    rows.load(chunk, bits.low, bits.high);
+    return bits;
   }
-  __device__ uint4 load(const char* row_of_weights, int64_t chunk) const {
-    const int64_t input = chunk * kInputs + lane_input;
-    if (row_of_weights == nullptr || input >= inputs) return {};
-    return load_once(row_of_weights + input * 2);
-  }
+  __device__ void announce(int chunk) const { rows.announce(chunk); }
   template <typename X, int kTiles>
-  __device__ void multiply(const uint4& l, const uint4& h, int64_t chunk, const X& x,
-                           TileSums (&sums)[kTiles]) const {
+  __device__ static void multiply(const Bits& bits, int chunk, int t, const X& x,
+                                  TileSums (&sums)[kTiles]) {
+    const uint4 &l = bits.low, &h = bits.high;
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      const uint4 b = x.load(tile, chunk * kInputs + lane_input);
+      const uint4 b = x.load(tile, chunk * kInputs + t * 8);
       multiply_tile<T>(sums[tile], l.x, h.x, l.y, h.y, b.x, b.y);
       multiply_tile<T>(sums[tile], l.z, h.z, l.w, h.w, b.z, b.w);
     }
@@ -99,24 +149,22 @@ struct PlainChunks {
 /// int8: 64 inputs, 16 of each lane.
 template <typename T>
 struct Int8Chunks {
-  static constexpr int64_t kInputs = 64;
+  static constexpr int kInputs = 64;
+  static constexpr int kAhead = 4;
+  struct Bits {
+    uint4 low, high;
+  };
 
-  const char *low, *high;
-  int64_t padded, lane_input;
+  LaneRows rows;
 
-  __device__ Int8Chunks(const GpuMatrix& matrix, int64_t low_row, int64_t high_row, int t)
-      : padded(gpu_padded_inputs(PackedFormat::kInt8, matrix.inputs)), lane_input(t * 16) {
-    low = row(matrix, low_row);
-    high = row(matrix, high_row);
+  __device__ Int8Chunks(const GpuMatrix& matrix, OutputPair pair, int t)
+      : rows(matrix, pair, gpu_row_bytes(PackedFormat::kInt8, matrix.inputs), t) {}
+  __device__ Bits load(int chunk) const {
+    Bits bits;
+    rows.load(chunk, bits.low, bits.high);
+    return bits;
   }
-  __device__ const char* row(const GpuMatrix& matrix, int64_t index) const {
-    return index < 0 ? nullptr : static_cast<const char*>(matrix.weights) + index * padded;
-  }
-  __device__ uint4 load(const char* row_of_weights, int64_t chunk) const {
-    const int64_t input = chunk * kInputs + lane_input;
-    if (row_of_weights == nullptr || input >= padded) return {};
-    return load_once(row_of_weights + input);
-  }
+  __device__ void announce(int chunk) const { rows.announce(chunk); }
   // Two neighbouring bytes: as the low bits of 2²³ + 128 + value, which T holds exactly in the end.
   __device__ static uint32_t pair(uint32_t word, bool upper) {
     const uint32_t shifted = word ^ 0x80808080u;
@@ -127,10 +175,10 @@ struct Int8Chunks {
                    static_cast<const T*>(nullptr));
   }
   template <typename X, int kTiles>
-  __device__ void multiply(const uint4& l, const uint4& h, int64_t chunk, const X& x,
-                           TileSums (&sums)[kTiles]) const {
+  __device__ static void multiply(const Bits& bits, int chunk, int t, const X& x,
+                                  TileSums (&sums)[kTiles]) {
+    const uint4 &l = bits.low, &h = bits.high;
     const uint32_t lows[4] = {l.x, l.y, l.z, l.w}, highs[4] = {h.x, h.y, h.z, h.w};
-    const int64_t input = chunk * kInputs + lane_input;
 #pragma unroll
     for (int part = 0; part < 2; ++part) {
       uint32_t a[2][4];
@@ -144,7 +192,7 @@ struct Int8Chunks {
       }
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
-        const uint4 b = x.load(tile, input + part * 8);
+        const uint4 b = x.load(tile, chunk * kInputs + t * 16 + part * 8);
         multiply_tile<T>(sums[tile], a[0][0], a[0][1], a[0][2], a[0][3], b.x, b.y);
         multiply_tile<T>(sums[tile], a[1][0], a[1][1], a[1][2], a[1][3], b.z, b.w);
       }
@@ -158,31 +206,34 @@ struct Int8Chunks {
 /// int4: 128 inputs in four groups, eight of each lane and group.
 template <typename T>
 struct Int4Chunks {
-  static constexpr int64_t kInputs = 128;
+  static constexpr int kInputs = 128;
+  static constexpr int kAhead = 2;
   static constexpr int kGroups = 4;
+  struct Bits {
+    uint4 low, high;
+    uint2 low_scales, high_scales;
+  };
 
-  const char *low, *high;
-  const char *low_scales, *high_scales;
-  int64_t row_bytes, scale_bytes;
-  int lane;
+  LaneRows rows;
+  const uint2 *low_scales, *high_scales;
 
-  __device__ Int4Chunks(const GpuMatrix& matrix, int64_t low_row, int64_t high_row, int t)
-      : row_bytes(gpu_row_bytes(PackedFormat::kInt4, matrix.inputs)),
-        scale_bytes(gpu_scale_bytes(PackedFormat::kInt4, matrix.inputs)),
-        lane(t) {
-    const auto* weights = static_cast<const char*>(matrix.weights);
+  __device__ Int4Chunks(const GpuMatrix& matrix, OutputPair pair, int t)
+      : rows(matrix, pair, gpu_row_bytes(PackedFormat::kInt4, matrix.inputs), t) {
+    const int64_t bytes = gpu_scale_bytes(PackedFormat::kInt4, matrix.inputs);
     const auto* scales = static_cast<const char*>(matrix.scales);
-    low = low_row < 0 ? nullptr : weights + low_row * row_bytes;
-    high = high_row < 0 ? nullptr : weights + high_row * row_bytes;
-    // Of a row that is not there the sums are not used.
-    low_scales = scales + (low_row < 0 ? 0 : low_row) * scale_bytes;
-    high_scales = scales + (high_row < 0 ? 0 : high_row) * scale_bytes;
+    low_scales = reinterpret_cast<const uint2*>(scales + (pair.low < 0 ? 0 : pair.low) * bytes);
+    high_scales = reinterpret_cast<const uint2*>(scales + (pair.high < 0 ? 0 : pair.high) * bytes);
   }
-  __device__ uint4 load(const char* row_of_weights, int64_t chunk) const {
-    const int64_t byte = chunk * (kInputs / 2) + lane * 16;
-    if (row_of_weights == nullptr || byte >= row_bytes) return {};
-    return load_once(row_of_weights + byte);
+  __device__ Bits load(int chunk) const {
+    Bits bits;
+    rows.load(chunk, bits.low, bits.high);
+    const bool there = chunk * 64 < rows.left;
+    // The next chunks' lie in the same sector, so these are kept.
+    bits.low_scales = there ? __ldg(low_scales + chunk) : uint2{};
+    bits.high_scales = there ? __ldg(high_scales + chunk) : uint2{};
+    return bits;
   }
+  __device__ void announce(int chunk) const { rows.announce(chunk); }
   __device__ static uint32_t pair(uint32_t word, int step) {
     const uint32_t nibbles = word >> (4 * step) & 0x000F000Fu;
     if constexpr (std::is_same_v<T, __half>) {
@@ -202,23 +253,23 @@ struct Int4Chunks {
     return __uint_as_float(group % 2 == 0 ? word << 16 : word & 0xFFFF0000u);
   }
   template <typename X, int kTiles>
-  __device__ void multiply(const uint4& l, const uint4& h, int64_t chunk, const X& x,
-                           TileSums (&sums)[kTiles]) const {
-    if (chunk * (kInputs / 2) >= row_bytes) return;
+  __device__ static void multiply(const Bits& bits, int chunk, int t, const X& x,
+                                  TileSums (&sums)[kTiles]) {
+    const uint4 &l = bits.low, &h = bits.high;
     const uint32_t lows[kGroups] = {l.x, l.y, l.z, l.w}, highs[kGroups] = {h.x, h.y, h.z, h.w};
-    const uint2 ls = *reinterpret_cast<const uint2*>(low_scales + chunk * kGroups * 2);
-    const uint2 hs = *reinterpret_cast<const uint2*>(high_scales + chunk * kGroups * 2);
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
       const uint32_t lw = lows[group], hw = highs[group];
       const uint32_t a[2][4] = {{pair(lw, 0), pair(hw, 0), pair(lw, 1), pair(hw, 1)},
                                 {pair(lw, 2), pair(hw, 2), pair(lw, 3), pair(hw, 3)}};
-      const float low_scale = group_scale(ls, group), high_scale = group_scale(hs, group);
+      const float low_scale = group_scale(bits.low_scales, group);
+      const float high_scale = group_scale(bits.high_scales, group);
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
-        const uint4 b = x.load(tile, chunk * kInputs + group * PackedShape::kGroup + lane * 8);
-        TileSums part = {};
-        multiply_tile<T>(part, a[0][0], a[0][1], a[0][2], a[0][3], b.x, b.y);
+        constexpr int kGroup = static_cast<int>(PackedShape::kGroup);
+        const uint4 b = x.load(tile, chunk * kInputs + group * kGroup + t * 8);
+        TileSums part;
+        start_tile<T>(part, a[0][0], a[0][1], a[0][2], a[0][3], b.x, b.y);
         multiply_tile<T>(part, a[1][0], a[1][1], a[1][2], a[1][3], b.z, b.w);
         sums[tile][0] += part[0] * low_scale;
         sums[tile][1] += part[1] * low_scale;

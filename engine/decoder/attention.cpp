@@ -41,6 +41,14 @@ PagedAttentionArgs kernel_args(const TextConfig& config, const at::Tensor& q,
   return args;
 }
 
+// Without cutting the past into parts, which takes memory of its own (gpu_step.h does).
+bool attend_on_gpu(const CudaModule& module, const PagedAttentionArgs& args, at::Device device) {
+  SplitAttentionArgs whole;
+  whole.base = args;
+  void* stream = current_stream(device);
+  return module.split_attention(whole, stream) || module.paged_attention(args, stream);
+}
+
 }  // namespace
 
 at::Tensor prompt_attention(const TextConfig& config, const at::Tensor& q, const at::Tensor& k,
@@ -99,7 +107,7 @@ at::Tensor cached_attention(const TextConfig& config, const at::Tensor& q, const
   const PagedAttentionArgs args = kernel_args(config, queries, keys, values, cached, out, *type);
   if (on_cpu) {
     paged_attention_cpu(args);
-  } else if (!module->paged_attention(args, current_stream(q.device()))) {
+  } else if (!attend_on_gpu(*module, args, q.device())) {
     return cached_attention_generic(config, q, keys, values, cached);
   }
   return out.view({cached.rows(), config.heads * config.head_dim});

@@ -17,13 +17,15 @@ namespace {
 constexpr const char* kDoing = "running the language model";
 // Weights of up to so many rows go through our kernels, normalization and all; more are libtorch's.
 constexpr int64_t kFusedRows = 16;
-// Blocks of decode attention for each multiprocessor, where the past is long enough to be cut.
-constexpr int64_t kBlocksPerProcessor = 4;
+// Blocks of decode attention that a multiprocessor runs at once. As many as that keep short pasts
+// from taking several turns; twice as many are evened out by themselves.
+constexpr int64_t kBlocksAtOnce = 2;
 constexpr int64_t kMostSplits = 64;
 
 int64_t splits_for(const TextConfig& config, int64_t rows, int64_t processors) {
   const int64_t blocks = std::max<int64_t>(1, rows * config.kv_heads);
-  return std::clamp<int64_t>(kBlocksPerProcessor * processors / blocks, 1, kMostSplits);
+  const int64_t room = kBlocksAtOnce * processors;
+  return std::clamp<int64_t>(room / blocks, blocks < 2 * room ? 2 : 1, kMostSplits);
 }
 
 // Ids that a row may be banned from without help from the host.
@@ -91,13 +93,21 @@ GpuStep::GpuStep(const Decoder& decoder, KvCache& cache, const StepBuffers& buff
   banned_.send(max_rows);
   constexpr auto kPickBytes = static_cast<int64_t>(sizeof(int64_t) + sizeof(float));
   picked_ = at::empty({max_rows * kPickBytes}, options.dtype(at::kByte));
-  picked_on_host_ =
-      at::empty({max_rows * kPickBytes}, at::TensorOptions().dtype(at::kByte).pinned_memory(true));
+  for (Outcome& outcome : outcomes_) {
+    outcome.picked =
+        at::empty(picked_.sizes(), at::TensorOptions().dtype(at::kByte).pinned_memory(true));
+    outcome.upcoming = DeviceBuffer::make({max_rows}, at::kInt, x_.device());
+    outcome.event = module_.make_event();
+    require(outcome.event != nullptr, kDoing);
+  }
 }
 
 GpuStep::~GpuStep() {
   for (const auto& [rows, graph] : graphs_) {
     if (graph != nullptr) module_.destroy_graph(graph);
+  }
+  for (const Outcome& outcome : outcomes_) {
+    if (outcome.event != nullptr) module_.destroy_event(outcome.event);
   }
 }
 
@@ -125,10 +135,32 @@ bool GpuStep::ban(const std::vector<const std::vector<int64_t>*>& lists) {
   return true;
 }
 
+GpuStep::Ticket GpuStep::run() {
+  rows_ = buffers_.rows();
+  start();
+  Outcome& mine = outcome(++last_);
+  mine.picked.copy_(picked_, /*non_blocking=*/true);
+  require(module_.record_event(mine.event, current_stream(x_.device())), kDoing);
+  return last_;
+}
+
+GpuStep::Ticket GpuStep::run_on(const std::vector<int32_t>& upcoming) {
+  const Outcome& before = outcome(last_);
+  auto* slots = before.upcoming.host.mutable_data_ptr<int32_t>();
+  std::fill_n(slots, rows_, -1);
+  std::copy(upcoming.begin(), upcoming.end(), slots);
+  before.upcoming.send(rows_);
+  AdvanceArgs args = buffers_.advance_args();
+  args.tokens = static_cast<const int64_t*>(picked_.const_data_ptr());
+  args.upcoming = before.upcoming.device.const_data_ptr<int32_t>();
+  args.spare_slot = static_cast<int32_t>(cache_.keys(0).size(0) - 1);
+  require(module_.advance(args, current_stream(x_.device())), kDoing);
+  return run();
+}
+
 // The first run of a bucket is an ordinary one, in which libtorch allocates what it keeps; what it
 // did is recorded then.
-void GpuStep::run() {
-  rows_ = buffers_.rows();
+void GpuStep::start() {
   void* stream = current_stream(x_.device());
   const auto found = graphs_.find(rows_);
   if (found != graphs_.end() && found->second != nullptr) {
@@ -154,10 +186,10 @@ at::Tensor GpuStep::logits() const {
   return logits_.narrow(0, 0, rows_);
 }
 
-GpuStep::Picks GpuStep::picks() {
-  picked_on_host_.copy_(picked_, /*non_blocking=*/true);
-  require(module_.synchronize(current_stream(x_.device())), kDoing);
-  const auto* bytes = static_cast<const std::byte*>(picked_on_host_.const_data_ptr());
+GpuStep::Picks GpuStep::picks(Ticket ticket) {
+  const Outcome& asked = outcome(ticket);
+  require(module_.wait_for_event(asked.event), kDoing);
+  const auto* bytes = static_cast<const std::byte*>(asked.picked.const_data_ptr());
   return {
       reinterpret_cast<const int64_t*>(bytes),
       reinterpret_cast<const float*>(bytes + max_rows_ * static_cast<int64_t>(sizeof(int64_t)))};

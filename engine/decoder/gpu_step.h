@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -15,8 +16,9 @@
 namespace vlm {
 
 /// One token of each sequence on a GPU, as a CUDA graph: for every bucket of rows the whole step,
-/// from the ids to the likeliest tokens, is recorded once and then started by a single call. All of
-/// its memory is allocated once. Thread-bound.
+/// from the ids to the likeliest tokens, is recorded once and then started by a single call. A step
+/// may follow another without the host having seen what came of that. All memory is allocated once.
+/// Thread-bound.
 class GpuStep {
  public:
   /// Null where the device, its module or the weights' type have no such step. All arguments must
@@ -34,23 +36,38 @@ class GpuStep {
   /// Ids that the picks of the next run must not be, one list for each row that has any. False,
   /// with nothing kept, where a list is longer than there is room for.
   bool ban(const std::vector<const std::vector<int64_t>*>& lists);
+  /// One of the last two runs.
+  using Ticket = int64_t;
+
   /// Runs what `buffers` hold, as many rows as a bucket has. Enqueues only.
-  void run();
+  Ticket run();
+  /// Enqueues another run with the rows of the last one, each going on from its pick in the slot
+  /// `upcoming[row]`; -1, and rows beyond the list, are nobody's from now on.
+  Ticket run_on(const std::vector<int32_t>& upcoming);
   /// float32 [rows, vocab_size] of the last run, until the next one.
   at::Tensor logits() const;
 
   struct Picks {
     const int64_t* tokens;  ///< the likeliest of each row
-    const float* logprobs;  ///< under the raw distribution; NaN where a logit is
+    const float* logprobs;  ///< under the raw distribution; not finite where there is none
   };
-  /// Waits for the last run. On the host, valid until the next run.
-  Picks picks();
+  /// Waits for a run. On the host, valid until the run after the next one.
+  Picks picks(Ticket ticket);
 
  private:
+  // What the host gets of a run.
+  struct Outcome {
+    at::Tensor picked;  // on the host, as above
+    void* event = nullptr;
+    DeviceBuffer upcoming;  // int32 [max_rows]: where this run's rows went on
+  };
+
   GpuStep(const Decoder& decoder, KvCache& cache, const StepBuffers& buffers, int64_t max_rows,
           at::TensorOptions options);
 
+  void start();
   void enqueue(int64_t rows);
+  Outcome& outcome(Ticket ticket) { return outcomes_[static_cast<size_t>(ticket % 2)]; }
   void attend(const Decoder::Layer& layer, int64_t index, int64_t rows);
   void look_back(int64_t index, int64_t rows);
   void transform(const Decoder::Layer& layer, int64_t rows);
@@ -73,10 +90,12 @@ class GpuStep {
 
   // Activations, [max_rows, …].
   at::Tensor x_, normed_, qkv_, q_, mixed_, gate_up_, inner_, delta_, narrow_logits_, logits_;
-  at::Tensor partials_, arrivals_;      // of the attention's parts
-  DeviceBuffer banned_;                 // int64 [max_rows, kBans]
-  int64_t banned_rows_ = 0;             // that hold anything but -1
-  at::Tensor picked_, picked_on_host_;  // bytes: int64 tokens, then float log-probabilities
+  at::Tensor partials_, arrivals_;  // of the attention's parts
+  DeviceBuffer banned_;             // int64 [max_rows, kBans]
+  int64_t banned_rows_ = 0;         // that hold anything but -1
+  at::Tensor picked_;               // bytes: int64 tokens, then float log-probabilities
+  Ticket last_ = -1;
+  std::array<Outcome, 2> outcomes_;  // by ticket, in turn
 };
 
 }  // namespace vlm

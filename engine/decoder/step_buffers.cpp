@@ -60,4 +60,17 @@ CachedRows StepBuffers::cached() const {
   return {table_.rows(rows_), cached_lengths_.rows(rows_), longest_};
 }
 
+AdvanceArgs StepBuffers::advance_args() const {
+  AdvanceArgs args;
+  args.ids = ids().mutable_data_ptr<int64_t>();
+  args.positions = positions().mutable_data_ptr<int64_t>();
+  args.lengths = lengths().mutable_data_ptr<int64_t>();
+  args.slots = slots().mutable_data_ptr<int64_t>();
+  args.cached_lengths = cached_lengths_.device.mutable_data_ptr<int32_t>();
+  args.slot_table = table_.device.mutable_data_ptr<int32_t>();
+  args.table_stride = table_.device.stride(0);
+  args.rows = rows_;
+  return args;
+}
+
 }  // namespace vlm

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/device_buffer.h"
+#include "cuda/kernels.h"
 #include "decoder/attention.h"
 #include "scheduler/step_plan.h"
 
@@ -31,6 +32,9 @@ class StepBuffers {
   at::Tensor lengths() const { return field(kLengths); }      ///< int64 [rows]
   at::Tensor slots() const { return field(kSlots); }          ///< int64 [rows]
   CachedRows cached() const;
+  /// For going on from these rows on the device; tokens, upcoming and spare_slot are left open.
+  /// What the host holds is out of date then until the next fill().
+  AdvanceArgs advance_args() const;
 
  private:
   enum Field { kIds, kPositions, kLengths, kSlots, kFields };

@@ -199,8 +199,8 @@ void Batch::run(Jobs jobs) {
   const Clock::time_point start = Clock::now();
   const Result<StepResult> result = guarded([&]() -> Result<StepResult> {
     StepPlan plan;
-    for (const Job* job : jobs) {
-      job->add_to(plan);
+    for (Job* job : jobs) {
+      job->add_to(plan, executor_.limits().looks_ahead);
     }
     StepResult step = executor_.run(plan);
     if (step.chosen.size() != jobs.size()) {

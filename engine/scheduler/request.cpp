@@ -93,9 +93,10 @@ void Job::set_images(std::shared_ptr<const ImageEmbeds> images, double vision_ms
   timing_.vision_ms = vision_ms;
 }
 
-void Job::add_to(StepPlan& plan) const {
+void Job::add_to(StepPlan& plan, bool looks_ahead) {
   const auto first_row = static_cast<int64_t>(plan.prompts.size() + plan.decodes.size());
   const std::vector<SlotTable>& tables = slots_->tables();
+  plan.choices.push_back(generation_->choice(first_row));
   if (!in_text_) {
     plan.prompts.push_back({&prepared_.prompt.ids, &prepared_.prompt.image_offsets, images_,
                             &tables[0], request_.trace_path});
@@ -103,8 +104,10 @@ void Job::add_to(StepPlan& plan) const {
     for (int64_t row = 0; row < rows(); ++row) {
       plan.decodes.push_back({generation_->last_id(row), &tables[static_cast<size_t>(row)]});
     }
+    if (looks_ahead && plan.choices.back().next_alike) {
+      plan.decodes.back().upcoming = slots_->upcoming();
+    }
   }
-  plan.choices.push_back(generation_->choice(first_row));
 }
 
 void Job::advance(const Chosen& chosen, Clock::time_point step_start, Clock::time_point now) {

@@ -57,7 +57,8 @@ class Job {
   /// Rows of the next step.
   int64_t rows() const { return generation_->rows(); }
   /// Adds the parts and the choice of the next step; parts point into this job until advance().
-  void add_to(StepPlan& plan) const;
+  /// `looks_ahead`: as in ExecutorLimits.
+  void add_to(StepPlan& plan, bool looks_ahead);
   /// Takes a step's outcome. Tells the partial text.
   void advance(const Chosen& chosen, Clock::time_point step_start, Clock::time_point now);
   bool finished() const { return generation_->finished(); }

@@ -43,6 +43,9 @@ SequenceSlots::~SequenceSlots() {
   for (const int32_t slot : prompt_) {
     pool_.release(slot);
   }
+  if (upcoming_) {
+    pool_.release(*upcoming_);
+  }
 }
 
 void SequenceSlots::release_generated() {
@@ -51,6 +54,13 @@ void SequenceSlots::release_generated() {
       pool_.release(table[i]);
     }
   }
+}
+
+int32_t SequenceSlots::upcoming() {
+  if (!upcoming_) {
+    upcoming_ = pool_.take();
+  }
+  return *upcoming_;
 }
 
 void SequenceSlots::advance(std::span<const int64_t> parents) {
@@ -69,7 +79,7 @@ void SequenceSlots::advance(std::span<const int64_t> parents) {
     tables_ = std::move(next);
   }
   for (SlotTable& table : tables_) {
-    table.push_back(pool_.take());
+    table.push_back(upcoming_ ? *std::exchange(upcoming_, std::nullopt) : pool_.take());
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -36,6 +37,9 @@ class SequenceSlots {
 
   const std::vector<SlotTable>& tables() const { return tables_; }
 
+  /// The slot that advance() will add, where there is one row that simply goes on; taken now.
+  int32_t upcoming();
+
   /// Row i goes on from what was row parents[i], with one new slot at its end. Slots that no row
   /// uses any more become free.
   void advance(std::span<const int64_t> parents);
@@ -46,6 +50,7 @@ class SequenceSlots {
   SlotPool& pool_;
   SlotTable prompt_;
   std::vector<SlotTable> tables_;
+  std::optional<int32_t> upcoming_;
 };
 
 }  // namespace vlm

@@ -36,6 +36,9 @@ struct PromptPart {
 struct DecodePart {
   int64_t id = 0;
   const SlotTable* slots = nullptr;
+  /// The slot that the token chosen now will have if the sequence goes on from it; -1: not known.
+  /// Nobody else has it until the next step's plan, so that an executor may run ahead.
+  int32_t upcoming = -1;
 };
 
 /// How the scores of some logits rows become tokens. Rows of a plan: first one for each PromptPart,
@@ -68,6 +71,11 @@ struct Choice {
 
   /// The likeliest ids of each row to tell besides; 0: none.
   int64_t alternatives = 0;
+
+  /// Whether the row's next choice, should there be one, will be this one again but for `token`.
+  bool next_alike = false;
+  /// Whether there is none, whatever is chosen now.
+  bool last = false;
 
   // Beam search.
   std::vector<float> running_scores;  ///< one for each row

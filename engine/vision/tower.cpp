@@ -29,6 +29,20 @@ VisionTower::Norm VisionTower::take_norm(TensorSource& source, const std::string
           source.take(kPrefix + name + ".bias", {config_.hidden_size})};
 }
 
+std::vector<VisionTower::Linear> VisionTower::take_qkv(TensorSource& source,
+                                                       const std::string& layer) const {
+  std::vector<Linear> parts;
+  std::vector<at::Tensor> weights, biases;
+  for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) {
+    parts.push_back(take_linear(source, layer + name, config_.hidden_size, config_.hidden_size));
+    weights.push_back(parts.back().weight);
+    biases.push_back(parts.back().bias);
+  }
+  // On the CPU the weights stay where the file is mapped.
+  if (source.device().is_cpu()) return parts;
+  return {{at::cat(weights), at::cat(biases)}};
+}
+
 VisionTower::VisionTower(const ModelConfig& config, TensorSource& source)
     : config_(config.vision), keep_cls_(config.keep_cls) {
   for (int64_t layer : config.feature_layers) {
@@ -48,9 +62,7 @@ VisionTower::VisionTower(const ModelConfig& config, TensorSource& source)
     layers_.push_back({
         take_norm(source, layer + "layer_norm1"),
         take_norm(source, layer + "layer_norm2"),
-        take_linear(source, layer + "self_attn.q_proj", hidden, hidden),
-        take_linear(source, layer + "self_attn.k_proj", hidden, hidden),
-        take_linear(source, layer + "self_attn.v_proj", hidden, hidden),
+        take_qkv(source, layer),
         take_linear(source, layer + "self_attn.out_proj", hidden, hidden),
         take_linear(source, layer + "mlp.fc1", config_.intermediate_size, hidden),
         take_linear(source, layer + "mlp.fc2", hidden, config_.intermediate_size),
@@ -65,13 +77,15 @@ at::Tensor VisionTower::normalize(const at::Tensor& x, const Norm& norm) const {
 at::Tensor VisionTower::attend(const at::Tensor& x, const Layer& layer) const {
   const int64_t images = x.size(0);
   const int64_t tokens = x.size(1);
-  const auto heads = [&](const Linear& linear) {  // [images, heads, tokens, head_dim]
-    return dense(x, linear.weight, linear.bias)
-        .view({images, tokens, config_.heads, config_.hidden_size / config_.heads})
+  std::vector<at::Tensor> qkv;
+  for (const Linear& linear : layer.qkv) qkv.push_back(dense(x, linear.weight, linear.bias));
+  if (qkv.size() == 1) qkv = qkv[0].chunk(3, -1);
+  const auto heads = [&](const at::Tensor& part) {  // [images, heads, tokens, head_dim]
+    return part.view({images, tokens, config_.heads, config_.hidden_size / config_.heads})
         .transpose(1, 2);
   };
   const at::Tensor mixed =
-      at::scaled_dot_product_attention(heads(layer.q), heads(layer.k), heads(layer.v));
+      at::scaled_dot_product_attention(heads(qkv[0]), heads(qkv[1]), heads(qkv[2]));
   return dense(mixed.transpose(1, 2).reshape({images, tokens, config_.hidden_size}),
                layer.out.weight, layer.out.bias);
 }

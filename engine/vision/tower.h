@@ -29,10 +29,12 @@ class VisionTower {
   };
   struct Layer {
     Norm norm1, norm2;
-    Linear q, k, v, out, fc1, fc2;
+    std::vector<Linear> qkv;  // one each, or on a GPU one for all
+    Linear out, fc1, fc2;
   };
 
   static Linear take_linear(TensorSource& source, const std::string& name, int64_t out, int64_t in);
+  std::vector<Linear> take_qkv(TensorSource& source, const std::string& layer) const;
   Norm take_norm(TensorSource& source, const std::string& name) const;
   at::Tensor normalize(const at::Tensor& x, const Norm& norm) const;
   at::Tensor embed_patches(const at::Tensor& pixels) const;  ///< [images, patches, hidden]

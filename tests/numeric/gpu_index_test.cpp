@@ -26,8 +26,9 @@ GpuMatVecArgs product(int64_t outputs, MatVecOutput output, int64_t head_dim = 0
 // Calls `see` with every pair of every tile.
 template <typename See>
 void over_pairs(const GpuMatVecArgs& args, const See& see) {
-  for (int64_t tile = 0; tile < tile_count(args); ++tile) {
-    for (int64_t pair = 0; pair < kTilePairs; ++pair) see(output_pair(args, tile, pair));
+  const TileMap map(args);
+  for (int tile = 0; tile < map.tiles; ++tile) {
+    for (int pair = 0; pair < kTilePairs; ++pair) see(map.pair(tile, pair));
   }
 }
 

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "decoder/run_ahead.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+namespace vlm {
+
+RunAhead::RunAhead(GpuStep& step, StepBuffers& buffers, Sampler& sampler, int32_t spare_slot)
+    : step_(step), buffers_(buffers), sampler_(sampler), spare_slot_(spare_slot) {}
+
+void RunAhead::start(const std::vector<DecodePart>& decodes, const std::vector<Choice>& choices,
+                     bool alone) {
+  if (!take_ahead(decodes)) start_afresh(decodes, choices);
+  ahead_.reset();
+  if (alone && picked_) look_ahead(decodes, choices);
+}
+
+// A slot that is kept for a sequence tells that the row is that sequence's, one token further.
+bool RunAhead::take_ahead(const std::vector<DecodePart>& decodes) {
+  if (!ahead_) return false;
+  std::vector<int64_t> rows;
+  size_t row = 0;
+  for (const DecodePart& part : decodes) {
+    while (row < ahead_->slots.size() && ahead_->slots[row] != part.slots->back()) ++row;
+    if (row == ahead_->slots.size()) return false;
+    rows.push_back(static_cast<int64_t>(row++));
+  }
+  ticket_ = ahead_->ticket;
+  rows_ = std::move(rows);
+  return true;
+}
+
+void RunAhead::start_afresh(const std::vector<DecodePart>& decodes,
+                            const std::vector<Choice>& choices) {
+  const auto count = static_cast<int64_t>(decodes.size());
+  buffers_.fill(decodes, step_.bucket(count), spare_slot_);
+  picked_ = std::all_of(choices.begin(), choices.end(), takes_the_likeliest);
+  if (picked_) {
+    std::vector<const std::vector<int64_t>*> banned(decodes.size());
+    for (const Choice& choice : choices) {
+      if (!choice.banned.empty()) banned[choice.first_row] = &choice.banned.front();
+    }
+    picked_ = step_.ban(banned);
+  }
+  ticket_ = step_.run();
+  rows_.resize(decodes.size());
+  std::iota(rows_.begin(), rows_.end(), 0);
+}
+
+void RunAhead::look_ahead(const std::vector<DecodePart>& decodes,
+                          const std::vector<Choice>& choices) {
+  // Every row that may go on has its slot, so that nobody else's can be taken for it. Who ends is
+  // left out; where that makes room for fewer rows, the next step starts afresh.
+  Ahead ahead;
+  ahead.slots.assign(static_cast<size_t>(buffers_.rows()), -1);
+  int64_t going_on = 0;
+  for (size_t i = 0; i < decodes.size(); ++i) {
+    if (choices[i].last) continue;
+    if (!choices[i].next_alike || decodes[i].upcoming < 0) return;
+    ahead.slots[static_cast<size_t>(rows_[i])] = decodes[i].upcoming;
+    ++going_on;
+  }
+  if (going_on == 0 || step_.bucket(going_on) < buffers_.rows()) return;
+  ahead.ticket = step_.run_on(ahead.slots);
+  ahead_ = std::move(ahead);
+}
+
+std::vector<Chosen> RunAhead::answer(const std::vector<Choice>& choices) {
+  if (!picked_) {
+    return sampler_.choose(step_.logits().narrow(0, 0, static_cast<int64_t>(rows_.size())),
+                           choices);
+  }
+  const GpuStep::Picks picks = step_.picks(ticket_);
+  std::vector<Chosen> chosen(choices.size());
+  for (size_t i = 0; i < choices.size(); ++i) {
+    const int64_t row = rows_[static_cast<size_t>(choices[i].first_row)];
+    const float logprob = picks.logprobs[row];
+    if (!std::isfinite(logprob)) continue;
+    chosen[i].candidates = {{0, picks.tokens[row], logprob, logprob}};
+  }
+  return chosen;
+}
+
+}  // namespace vlm
