@@ -8,11 +8,13 @@
 #include <ATen/ops/mm.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/device.h"
 #include "cuda/packed_index.h"
 #include "cuda/tensor_ops.h"
+#include "kernels/cpu.h"
 #include "kernels/dense.h"
 
 namespace vlm {
@@ -22,6 +24,8 @@ namespace {
 // fast product of the weights' type, and where it has one.
 constexpr int64_t kFewRows = 32;
 constexpr int64_t kFewRowsOfFastType = 4;
+// The same with AVX-512; packed weights they always multiply in less time there.
+constexpr int64_t kFewRowsOfAvx512 = 64;
 // The same on a GPU.
 constexpr int64_t kFewRowsOnGpu = 16;
 // Widened at a time by each thread that packs.
@@ -31,6 +35,16 @@ constexpr int64_t kRowsPerTask = 8;
 
 const std::byte* bytes_of(const at::Tensor& tensor) {
   return static_cast<const std::byte*>(tensor.const_data_ptr());
+}
+
+int64_t few_rows_of_packed() {
+  return has_avx512() ? std::numeric_limits<int64_t>::max() : kFewRows;
+}
+
+int64_t few_rows_of_bfloat16() {
+  if (!multiplies_halves(at::kBFloat16)) return kFewRows;
+  // Matrix units, which only libtorch uses, need no more than a few rows to be faster.
+  return has_avx512() && !has_amx_bfloat16() ? kFewRowsOfAvx512 : kFewRowsOfFastType;
 }
 
 }  // namespace
@@ -113,9 +127,10 @@ GpuMatrix Linear::gpu_matrix() const {
 at::Tensor Linear::forward(const at::Tensor& x) const {
   if (packed_.defined()) {
     if (packed_.is_cuda()) return multiply_on_gpu(x);
-    return x.size(0) <= kFewRows ? multiply_few(x, shape_, packed_) : multiply_many(x);
+    static const int64_t few = few_rows_of_packed();
+    return x.size(0) <= few ? multiply_few(x, shape_, packed_) : multiply_many(x);
   }
-  const int64_t few = multiplies_halves(at::kBFloat16) ? kFewRowsOfFastType : kFewRows;
+  static const int64_t few = few_rows_of_bfloat16();
   const bool ours = x.is_cpu() && weight_.scalar_type() == at::kBFloat16 && x.size(0) <= few &&
                     weight_.is_contiguous();
   if (!ours) return dense(x, weight_, bias_);

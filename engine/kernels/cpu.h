@@ -4,7 +4,12 @@
 // Kernels for the vector instructions that the processor turns out to have.
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+
 #define VLM_AVX2 __attribute__((target("avx2,fma")))
+#define VLM_AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#define VLM_AVX512_BFLOAT16 \
+  __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")))
 #else
 #define VLM_AVX2
 #endif
@@ -17,6 +22,37 @@ namespace vlm {
 inline bool has_avx2() {
 #if defined(__x86_64__)
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+
+/// Servers since 2019: with products of 16-bit whole numbers.
+inline bool has_avx512() {
+#if defined(__x86_64__)
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+/// With products of bfloat16 as well.
+inline bool has_avx512_bfloat16() {
+#if defined(__x86_64__)
+  return has_avx512() && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+/// Has matrix units for bfloat16, which only libtorch uses.
+inline bool has_amx_bfloat16() {
+#if defined(__x86_64__)
+  // Clang 14 knows no name for it.
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & 1u << 22) != 0;
 #else
   return false;
 #endif

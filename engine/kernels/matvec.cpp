@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels/bfloat16.h"
+#include "kernels/cpu.h"
 #include "kernels/matvec_kernels.h"
 #include "kernels/packed_matrix.h"
 
@@ -14,7 +14,6 @@ namespace vlm {
 namespace {
 
 constexpr int64_t kGroup = PackedShape::kGroup;
-constexpr float kTop = 16383;  // of a rounded x: 15 bits, so that sums of products fit 32 bits
 constexpr int64_t kWeightsPerTask = 1 << 15;
 constexpr int64_t kTileBytes = 1 << 14;
 
@@ -31,7 +30,7 @@ MatVecInput make_input(const PackedShape& shape, const float* x) {
   }
   float top = 0;
   for (int64_t i = 0; i < shape.inputs; ++i) top = std::max(top, std::abs(x[i]));
-  input.scale = top / kTop;
+  input.scale = top / kMatVecTop;
   const float inverse = std::isnormal(input.scale) ? 1 / input.scale : 0;
   input.values.assign(static_cast<size_t>(padded), 0);
   const bool split = shape.format == PackedFormat::kInt4;
@@ -70,15 +69,35 @@ void run(const MatVecArgs& args, const MatVecKernels& kernels) {
   });
 }
 
-}  // namespace
-
-void matvec_cpu(const MatVecArgs& args) {
-  static const MatVecKernels& best = matvec_kernels();
-  run(args, best);
-}
-
 void matvec_portable(const MatVecArgs& args) {
   run(args, portable_matvec_kernels());
+}
+
+#if defined(__x86_64__)
+void matvec_avx2(const MatVecArgs& args) {
+  run(args, avx2_matvec_kernels());
+}
+#endif
+
+}  // namespace
+
+const std::vector<MatVecFamily>& matvec_families() {
+  static const std::vector<MatVecFamily> families = [] {
+    std::vector<MatVecFamily> able;
+#if defined(__x86_64__)
+    if (has_avx512_bfloat16()) able.push_back({"avx512-bfloat16", matvec_avx512_bfloat16});
+    if (has_avx512()) able.push_back({"avx512", matvec_avx512});
+    if (has_avx2()) able.push_back({"avx2", matvec_avx2});
+#endif
+    able.push_back({"portable", matvec_portable});
+    return able;
+  }();
+  return families;
+}
+
+void matvec_cpu(const MatVecArgs& args) {
+  static const MatVecFamily& best = matvec_families().front();
+  best.product(args);
 }
 
 }  // namespace vlm

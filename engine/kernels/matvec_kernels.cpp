@@ -235,11 +235,10 @@ const MatVecKernels& portable_matvec_kernels() {
   return kPortable;
 }
 
-const MatVecKernels& matvec_kernels() {
 #if defined(__x86_64__)
-  if (has_avx2()) return kAvx2;
-#endif
-  return kPortable;
+const MatVecKernels& avx2_matvec_kernels() {
+  return kAvx2;
 }
+#endif
 
 }  // namespace vlm

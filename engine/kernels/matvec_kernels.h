@@ -9,7 +9,8 @@
 
 namespace vlm {
 
-constexpr int64_t kMatVecRows = 4;  ///< rows of x that a kernel takes at most
+constexpr int64_t kMatVecRows = 4;   ///< rows of x that a kernel takes at most
+constexpr float kMatVecTop = 16383;  ///< of a rounded x: 15 bits, so that sums of products fit 32
 
 /// One row of x as the kernels read it.
 struct MatVecInput {
@@ -43,9 +44,19 @@ struct MatVecKernels {
   }
 };
 
-/// The best ones that run here. Reentrant.
-const MatVecKernels& matvec_kernels();
 /// Those that run everywhere. Reentrant.
 const MatVecKernels& portable_matvec_kernels();
+
+#if defined(__x86_64__)
+/// Where has_avx2() holds. Reentrant.
+const MatVecKernels& avx2_matvec_kernels();
+
+/// matvec_cpu() where has_avx512() holds, by blocks of outputs and rows of its own. Reentrant.
+void matvec_avx512(const MatVecArgs& args);
+/// The same where has_avx512_bfloat16() holds: rows of x that bfloat16 holds exactly meet kBFloat16
+/// weights in half the instructions. What is below the smallest normal number counts as 0 there.
+/// Reentrant.
+void matvec_avx512_bfloat16(const MatVecArgs& args);
+#endif
 
 }  // namespace vlm

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "kernels/host_device.h"
 
@@ -61,14 +62,19 @@ struct MatVecArgs {
   int64_t rows = 0;
 };
 
-/// Reads each weight once for up to four rows of x, so that few rows cost one pass over memory;
+/// Reads each weight once from memory for a few rows of x, so that they cost one pass over it;
 /// spreads the outputs over libtorch's threads. A row's result does not depend on the other rows.
 /// Sums are float32; for kInt8 and kInt4 x is rounded to 15 bits of its largest value first (an
 /// error of 3e-5 of that). Reentrant.
 void matvec_cpu(const MatVecArgs& args);
 
-/// The same without vector instructions of one kind of processor. Reentrant.
-void matvec_portable(const MatVecArgs& args);
+/// matvec_cpu() with the instructions of one kind of processor.
+struct MatVecFamily {
+  const char* name;
+  void (*product)(const MatVecArgs&);
+};
+/// Those that run here, the best one, which is matvec_cpu(), first. Reentrant.
+const std::vector<MatVecFamily>& matvec_families();
 
 /// The same as plain loops in double precision over unpacked weights: what every variant is tested
 /// against. Reentrant.

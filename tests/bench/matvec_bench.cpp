@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 
-// Measures the product of few rows with a large matrix of each format, as a share of what reading
-// the same memory costs on the same threads. Prints a table.
+// Measures the product of few rows with a large matrix of each format, with the instructions of
+// each kind of processor that runs here, beside what reading the same memory costs on the same
+// threads. Prints a table.
 //
 //   matvec_bench [OUTPUTS INPUTS]
 
+#include <ATen/Parallel.h>
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -16,14 +19,15 @@
 #include <utility>
 #include <vector>
 
-#include "bench/machine_limits.h"
+#include "kernels/cpu.h"
 #include "kernels/packed_matrix.h"
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kBytes = int64_t{1} << 30;  // of all matrices together: beyond every cache
+constexpr int64_t kBytes = int64_t{1} << 29;  // of all matrices together: beyond every cache
+constexpr int kRounds = 5;
 
 struct Memory {
   explicit Memory(bool huge) {
@@ -42,18 +46,60 @@ struct Memory {
   std::byte* data;
 };
 
-double best_gb_s(const Memory& memory, const vlm::PackedShape& shape, int64_t rows) {
+// The best rate of `work(first byte)` over parts of the memory, each too short for the machine's
+// other work to meet all of them.
+template <typename Work>
+double best_gb_s(const Memory& memory, int64_t part, const Work& work) {
+  double best = 0;
+  for (int64_t i = 0; i + part <= kBytes; i += part) {
+    const Clock::time_point start = Clock::now();
+    work(memory.data + i);
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    best = std::max(best, static_cast<double>(part) / seconds / 1e9);
+  }
+  return best;
+}
+
+// Several sums at a time, so that reading alone limits it.
+uint64_t sum(const std::byte* from, int64_t bytes) {
+  uint64_t sums[32] = {};
+  vlm::with_vectors([&]() VLM_INLINE {
+    const auto* values = reinterpret_cast<const uint64_t*>(from);
+    for (int64_t i = 0; i < bytes / 8; i += 32) {
+      for (int64_t k = 0; k < 32; ++k) sums[k] += values[i + k];
+    }
+  });
+  uint64_t total = 0;
+  for (const uint64_t one : sums) total += one;
+  return total;
+}
+
+double read_gb_s(const Memory& memory) {
+  constexpr int64_t kPart = int64_t{1} << 24, kLine = 4096;
+  std::atomic<uint64_t> total = 0;
+  double best = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    best = std::max(best, best_gb_s(memory, kPart, [&](const std::byte* from) {
+                      at::parallel_for(0, kPart / kLine, 1, [&](int64_t begin, int64_t end) {
+                        total += sum(from + begin * kLine, (end - begin) * kLine);
+                      });
+                    }));
+  }
+  return total > 0 ? best : 0;
+}
+
+// The families in turn, so that what else the machine does meets all of them.
+std::vector<double> product_gb_s(const Memory& memory, const vlm::PackedShape& shape, int64_t rows,
+                                 const std::vector<vlm::MatVecFamily>& families) {
   const std::vector<float> x(static_cast<size_t>(rows * shape.inputs), 0.5F);
   std::vector<float> y(static_cast<size_t>(rows * shape.outputs));
-  const int64_t count = kBytes / shape.bytes();
-  double best = 0;
-  for (int round = 0; round < 3; ++round) {
-    const Clock::time_point start = Clock::now();
-    for (int64_t i = 0; i < count; ++i) {
-      vlm::matvec_cpu({shape, memory.data + i * shape.bytes(), x.data(), y.data(), rows});
+  std::vector<double> best(families.size(), 0);
+  for (int round = 0; round < kRounds; ++round) {
+    for (size_t i = 0; i < families.size(); ++i) {
+      best[i] = std::max(best[i], best_gb_s(memory, shape.bytes(), [&](const std::byte* weights) {
+                           families[i].product({shape, weights, x.data(), y.data(), rows});
+                         }));
     }
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    best = std::max(best, static_cast<double>(count * shape.bytes()) / seconds / 1e9);
   }
   return best;
 }
@@ -63,18 +109,25 @@ double best_gb_s(const Memory& memory, const vlm::PackedShape& shape, int64_t ro
 int main(int argc, char** argv) {
   const int64_t outputs = argc > 2 ? std::atoll(argv[1]) : 5632;
   const int64_t inputs = argc > 2 ? std::atoll(argv[2]) : 2048;
-  const nlohmann::json limits = bench::measure_limits();
-  const double read = limits["read_gb_s"];
-  std::printf("%d threads read %.1f GB/s\n", limits["threads"].get<int>(), read);
+  std::vector<vlm::MatVecFamily> families = vlm::matvec_families();
+  if (families.size() > 1) families.pop_back();  // the portable one, of which no speed is asked
+  std::printf("%d threads; GB/s, and as a share of reading alone\n", at::get_num_threads());
   for (const bool huge : {false, true}) {
     const Memory memory(huge);
+    const double read = read_gb_s(memory);
+    const char* pages = huge ? "huge" : "4 KiB";
+    std::printf("%s pages, reading alone: %.1f\n", pages, read);
     for (const auto& [name, format] : {std::pair("bfloat16", vlm::PackedFormat::kBFloat16),
                                        std::pair("int8", vlm::PackedFormat::kInt8),
                                        std::pair("int4", vlm::PackedFormat::kInt4)}) {
-      for (const int64_t rows : {1, 2, 4, 8, 16, 32}) {
-        const double rate = best_gb_s(memory, {format, outputs, inputs}, rows);
-        std::printf("%s %-8s %2d rows %6.1f GB/s %.2f\n", huge ? "huge" : "4 KiB", name,
-                    static_cast<int>(rows), rate, rate / read);
+      for (const int64_t rows : {1, 2, 4, 6, 8, 12, 16, 24, 32, 64}) {
+        std::printf("%s %-8s %2d rows", pages, name, static_cast<int>(rows));
+        const auto rates = product_gb_s(memory, {format, outputs, inputs}, rows, families);
+        for (size_t i = 0; i < families.size(); ++i) {
+          std::printf("  %s %5.1f %.2f", families[i].name, rates[i], rates[i] / read);
+        }
+        std::printf("\n");
+        std::fflush(stdout);
       }
     }
   }

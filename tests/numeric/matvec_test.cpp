@@ -4,8 +4,10 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <string>
 #include <vector>
 
+#include "kernels/bfloat16.h"
 #include "kernels/packed_matrix.h"
 
 namespace vlm {
@@ -70,8 +72,9 @@ class MatVec : public ::testing::TestWithParam<Case> {
 TEST_P(MatVec, every_kernel_equals_the_reference) {
   const std::vector<std::byte> bytes = packed(shape_, weights_);
   const std::vector<float> wanted = product(shape_, bytes, x_, matvec_reference);
-  for (const Kernel kernel : {matvec_cpu, matvec_portable}) {
-    const std::vector<float> got = product(shape_, bytes, x_, kernel);
+  for (const MatVecFamily& family : matvec_families()) {
+    SCOPED_TRACE(family.name);
+    const std::vector<float> got = product(shape_, bytes, x_, family.product);
     const double length = std::sqrt(static_cast<double>(shape_.inputs));
     for (size_t i = 0; i < wanted.size(); ++i) {
       // The largest of x is about 4, and rounded to 15 bits where weights are whole numbers.
@@ -119,30 +122,103 @@ TEST_P(MatVec, packing_rounds_to_the_nearest_level) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, MatVec, ::testing::ValuesIn(cases()));
 
+// Every number of rows up to where all ways of dividing them have been met.
+class MatVecRows : public ::testing::TestWithParam<PackedFormat> {};
+
+void expect_near(const std::vector<float>& got, const std::vector<float>& wanted, int64_t inputs) {
+  // The largest of x is about 5, and rounded to 15 bits: six times the deviation that makes.
+  const double limit = 0.05 * 5 * 1.1e-4 * std::sqrt(static_cast<double>(inputs)) + 1e-6;
+  for (size_t i = 0; i < wanted.size(); ++i) ASSERT_NEAR(got[i], wanted[i], limit) << i;
+}
+
+TEST_P(MatVecRows, each_is_the_same_among_any_number_of_rows) {
+  constexpr int64_t kRows = 40;
+  for (const auto& [outputs, inputs] : std::initializer_list<std::pair<int64_t, int64_t>>{
+           {1, 1}, {3, 32}, {4, 95}, {7, 129}, {5, 2051}, {130, 640}, {9, 4500}}) {
+    SCOPED_TRACE(std::to_string(outputs) + " x " + std::to_string(inputs));
+    const PackedShape shape{GetParam(), outputs, inputs};
+    const auto bytes = packed(shape, random_values(outputs * inputs, 3, 0.05f));
+    std::vector<float> x = random_values(kRows * inputs, 4);
+    // Some rows are bfloat16, which may be multiplied otherwise.
+    for (int64_t i = 0; i < kRows * inputs; ++i) {
+      uint16_t half;
+      narrow(x[static_cast<size_t>(i)], &half);
+      if (i / inputs % 3 != 0) x[static_cast<size_t>(i)] = widen(half);
+    }
+    const std::vector<float> wanted = product(shape, bytes, x, matvec_reference);
+    for (const MatVecFamily& family : matvec_families()) {
+      SCOPED_TRACE(family.name);
+      const std::vector<float> all = product(shape, bytes, x, family.product);
+      expect_near(all, wanted, inputs);
+      for (int64_t rows = 1; rows<kRows; rows += inputs> 1000 && rows > 12 ? 5 : 1) {
+        const std::vector<float> some(x.begin(), x.begin() + rows * inputs);
+        const std::vector<float> same(all.begin(), all.begin() + rows * outputs);
+        ASSERT_EQ(product(shape, bytes, some, family.product), same) << rows << " rows";
+      }
+    }
+  }
+}
+
+// More of x than the cache holds, so that blocks come in another order.
+TEST_P(MatVecRows, many_long_ones_equal_the_reference) {
+  const PackedShape shape{GetParam(), 150, 4500};
+  const auto bytes = packed(shape, random_values(shape.outputs * shape.inputs, 5, 0.05f));
+  const std::vector<float> x = random_values(37 * shape.inputs, 6);
+  const std::vector<float> wanted = product(shape, bytes, x, matvec_reference);
+  const std::vector<float> first(x.begin(), x.begin() + shape.inputs);
+  for (const MatVecFamily& family : matvec_families()) {
+    SCOPED_TRACE(family.name);
+    const std::vector<float> all = product(shape, bytes, x, family.product);
+    expect_near(all, wanted, shape.inputs);
+    const std::vector<float> row(all.begin(), all.begin() + shape.outputs);
+    ASSERT_EQ(product(shape, bytes, first, family.product), row);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, MatVecRows,
+                         ::testing::Values(PackedFormat::kBFloat16, PackedFormat::kInt8,
+                                           PackedFormat::kInt4));
+
 TEST(MatVecValues, zeros_and_what_is_no_number_stay_what_they_are) {
   const float infinite = std::numeric_limits<float>::infinity();
-  for (const PackedFormat format :
-       {PackedFormat::kBFloat16, PackedFormat::kInt8, PackedFormat::kInt4}) {
-    const PackedShape shape{format, 2, 40};
-    std::vector<float> weights(80, 0), x(40, 1);
-    EXPECT_EQ(product(shape, packed(shape, weights), x, matvec_cpu), std::vector<float>(2, 0));
-    weights.assign(80, 1e-44f);
-    EXPECT_EQ(product(shape, packed(shape, weights), x, matvec_portable)[0],
-              product(shape, packed(shape, weights), x, matvec_cpu)[0]);
-    weights.assign(80, 0.5f);
-    for (const float odd : {infinite, std::nanf("")}) {
-      x[3] = odd;
-      EXPECT_FALSE(std::isfinite(product(shape, packed(shape, weights), x, matvec_cpu)[1]));
+  for (const MatVecFamily& family : matvec_families()) {
+    SCOPED_TRACE(family.name);
+    for (const PackedFormat format :
+         {PackedFormat::kBFloat16, PackedFormat::kInt8, PackedFormat::kInt4}) {
+      const PackedShape shape{format, 2, 40};
+      std::vector<float> weights(80, 0), x(40, 1);
+      const auto y = [&] { return product(shape, packed(shape, weights), x, family.product); };
+      EXPECT_EQ(y(), std::vector<float>(2, 0));
+      weights.assign(80, 1e-44f);
+      EXPECT_EQ(y()[0],
+                product(shape, packed(shape, weights), x, matvec_families().back().product)[0]);
+      weights.assign(80, 0.5f);
+      for (const float odd : {infinite, std::nanf("")}) {
+        x[3] = odd;
+        EXPECT_FALSE(std::isfinite(y()[1]));
+      }
     }
   }
 }
 
 TEST(MatVecValues, the_largest_sums_do_not_overflow) {
-  for (const PackedFormat format : {PackedFormat::kInt8, PackedFormat::kInt4}) {
-    const PackedShape shape{format, 1, 40000};
-    const std::vector<float> weights(40000, -1), x(40000, 1000);
-    const float sum = product(shape, packed(shape, weights), x, matvec_cpu)[0];
-    EXPECT_NEAR(sum, -4e7f, 4e3f);
+  for (const MatVecFamily& family : matvec_families()) {
+    SCOPED_TRACE(family.name);
+    for (const PackedFormat format : {PackedFormat::kInt8, PackedFormat::kInt4}) {
+      const PackedShape shape{format, 1, 40000};
+      const std::vector<float> weights(40000, -1), x(40000, 1000);
+      EXPECT_NEAR(product(shape, packed(shape, weights), x, family.product)[0], -4e7f, 4e3f);
+    }
+  }
+}
+
+TEST(MatVecValues, nothing_is_written_for_no_rows) {
+  const PackedShape shape{PackedFormat::kInt8, 3, 40};
+  const auto bytes = packed(shape, std::vector<float>(120, 1));
+  for (const MatVecFamily& family : matvec_families()) {
+    float y = 7;
+    family.product({shape, bytes.data(), nullptr, &y, 0});
+    EXPECT_EQ(y, 7);
   }
 }
 

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace vlm::avx512 {
+
+constexpr int kOutputs = 4;  ///< of a block
+constexpr int kMaxRows = 6;  ///< of x that meet a block at a time: their sums fit the registers
+constexpr int kQuarters = 4;
+constexpr int64_t kSpan = 2048;  ///< inputs of a block at most: so that x stays in the L1 cache
+
+/// kOutputs rows of weights, or a span of their inputs, and the rows of x to multiply them with.
+struct Block {
+  using Pointers = std::array<const std::byte*, kOutputs>;
+  Pointers weights;    ///< of the first input
+  Pointers scales;     ///< kInt4: of the first group
+  const std::byte* x;  ///< for each step of inputs the rows one after the other
+  int64_t inputs;
+  float* sums;  ///< [rows][kOutputs], which the products are added to
+  /// What is read later: each quarter of the steps sends for `ahead_lines` lines a step, from the
+  /// quarter's place on, `ahead_step` bytes further at each.
+  std::array<const std::byte*, kQuarters> ahead;
+  int64_t ahead_lines, ahead_step;
+};
+
+/// How weights of one format meet x.
+struct Method {
+  int64_t step;     ///< inputs that are multiplied at a time
+  int64_t x_bytes;  ///< of one input of a row of x
+  int64_t passes;   ///< over the steps, for some of the outputs each
+  /// Writes `count` inputs of a row, times `inverse`, as `steps` steps every `stride` bytes, with
+  /// zeros behind the last.
+  void (*lay_out)(const float* x, int64_t count, float inverse, int64_t steps, std::byte* out,
+                  int64_t stride);
+  std::array<void (*)(const Block&), kMaxRows> multiply;  ///< for 1 to kMaxRows rows
+};
+
+extern const Method kExactBFloat16;  ///< x is bfloat16 as well; has_avx512_bfloat16()
+extern const Method kBFloat16;
+extern const Method kInt8;
+extern const Method kInt4;
+
+/// The largest absolute value; none where one of them is none or infinite. Reentrant.
+float largest(const float* x, int64_t count);
+/// Whether bfloat16 holds all values as they are. Reentrant.
+bool fits_bfloat16(const float* x, int64_t count);
+
+}  // namespace vlm::avx512
