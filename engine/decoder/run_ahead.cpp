@@ -6,6 +6,8 @@
 #include <numeric>
 #include <utility>
 
+#include "scheduler/look_ahead.h"
+
 namespace vlm {
 
 RunAhead::RunAhead(GpuStep& step, StepBuffers& buffers, Sampler& sampler, int32_t spare_slot)
@@ -18,18 +20,12 @@ void RunAhead::start(const std::vector<DecodePart>& decodes, const std::vector<C
   if (alone && picked_) look_ahead(decodes, choices);
 }
 
-// A slot that is kept for a sequence tells that the row is that sequence's, one token further.
 bool RunAhead::take_ahead(const std::vector<DecodePart>& decodes) {
   if (!ahead_) return false;
-  std::vector<int64_t> rows;
-  size_t row = 0;
-  for (const DecodePart& part : decodes) {
-    while (row < ahead_->slots.size() && ahead_->slots[row] != part.slots->back()) ++row;
-    if (row == ahead_->slots.size()) return false;
-    rows.push_back(static_cast<int64_t>(row++));
-  }
+  std::optional<std::vector<int64_t>> rows = rows_ahead(ahead_->slots, decodes);
+  if (!rows) return false;
   ticket_ = ahead_->ticket;
-  rows_ = std::move(rows);
+  rows_ = std::move(*rows);
   return true;
 }
 
@@ -52,20 +48,13 @@ void RunAhead::start_afresh(const std::vector<DecodePart>& decodes,
 
 void RunAhead::look_ahead(const std::vector<DecodePart>& decodes,
                           const std::vector<Choice>& choices) {
-  // Every row that may go on has its slot, so that nobody else's can be taken for it. Who ends is
-  // left out; where that makes room for fewer rows, the next step starts afresh.
-  Ahead ahead;
-  ahead.slots.assign(static_cast<size_t>(buffers_.rows()), -1);
-  int64_t going_on = 0;
-  for (size_t i = 0; i < decodes.size(); ++i) {
-    if (choices[i].last) continue;
-    if (!choices[i].next_alike || decodes[i].upcoming < 0) return;
-    ahead.slots[static_cast<size_t>(rows_[i])] = decodes[i].upcoming;
-    ++going_on;
-  }
-  if (going_on == 0 || step_.bucket(going_on) < buffers_.rows()) return;
-  ahead.ticket = step_.run_on(ahead.slots);
-  ahead_ = std::move(ahead);
+  std::optional<std::vector<int32_t>> slots = slots_ahead(decodes, choices, rows_, buffers_.rows());
+  if (!slots) return;
+  // Where those that end make room for fewer rows, the next step starts afresh.
+  const auto nobodys = std::count(slots->begin(), slots->end(), -1);
+  if (step_.bucket(buffers_.rows() - nobodys) < buffers_.rows()) return;
+  const GpuStep::Ticket ticket = step_.run_on(*slots);
+  ahead_ = Ahead{ticket, std::move(*slots)};
 }
 
 std::vector<Chosen> RunAhead::answer(const std::vector<Choice>& choices) {

@@ -36,7 +36,7 @@ class RunAhead {
   /// A run whose rows go on from the run before.
   struct Ahead {
     GpuStep::Ticket ticket = 0;
-    std::vector<int32_t> slots;  ///< of each row; -1: nobody's
+    std::vector<int32_t> slots;  ///< of each row, as slots_ahead() gives them
   };
 
   bool take_ahead(const std::vector<DecodePart>& decodes);

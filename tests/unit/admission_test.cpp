@@ -38,6 +38,22 @@ TEST(Slots, greedy_rows_add_one_slot_a_step) {
   EXPECT_EQ(pool.free_slots(), 10);
 }
 
+TEST(Slots, a_slot_taken_ahead_is_the_next_one_and_goes_back_with_the_others) {
+  SlotPool pool(10);
+  {
+    SequenceSlots slots(pool, 3);
+    const int32_t upcoming = slots.upcoming();
+    EXPECT_EQ(slots.upcoming(), upcoming);
+    EXPECT_EQ(pool.free_slots(), 6);
+    EXPECT_NE(pool.take(), upcoming);
+    slots.advance(std::vector<int64_t>{0});
+    EXPECT_EQ(slots.tables()[0].back(), upcoming);
+    EXPECT_EQ(pool.free_slots(), 5);
+    slots.upcoming();
+  }
+  EXPECT_EQ(pool.free_slots(), 9);
+}
+
 TEST(Slots, beams_share_their_past_and_free_what_none_goes_on_from) {
   SlotPool pool(20);
   SequenceSlots slots(pool, 2);

@@ -7,12 +7,14 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "fake_model.h"
+#include "scheduler/look_ahead.h"
 
 namespace vlm {
 namespace {
@@ -346,6 +348,123 @@ TEST_F(BatchTest, a_stop_string_stays_in_the_text) {
   EXPECT_EQ(description_of(stopped).finish_reason, FinishReason::kStopString);
   EXPECT_NE(description_of(stopped).text.find(request.options.stop[0]), std::string::npos);
   EXPECT_EQ(text.rfind(description_of(stopped).text, 0), 0u);
+}
+
+// What a step's plan foretells of the next one, checked against that: every row that goes on is found
+// again as the sequence that it was, one slot longer.
+class Foretold {
+ public:
+  void see(const StepPlan& plan) {
+    if (slots_ && plan.prompts.empty()) {
+      const auto rows = rows_ahead(*slots_, plan.decodes);
+      ASSERT_TRUE(rows) << "a sequence was not foreseen";
+      for (size_t i = 0; i < rows->size(); ++i) {
+        SlotTable before = *plan.decodes[i].slots;
+        before.pop_back();
+        EXPECT_EQ(before, tables_.at(static_cast<size_t>((*rows)[i])));
+      }
+      ++found;
+    }
+    slots_.reset();
+    if (!plan.prompts.empty() || plan.decodes.size() != plan.choices.size()) {
+      return;
+    }
+    std::vector<int64_t> rows;
+    tables_.clear();
+    for (const DecodePart& part : plan.decodes) {
+      rows.push_back(static_cast<int64_t>(rows.size()));
+      tables_.push_back(*part.slots);
+    }
+    slots_ = slots_ahead(plan.decodes, plan.choices, rows, static_cast<int64_t>(rows.size()));
+  }
+
+  int found = 0;
+
+ private:
+  std::optional<std::vector<int32_t>> slots_;
+  std::vector<SlotTable> tables_;
+};
+
+TEST_F(BatchTest, plans_foretell_who_goes_on_whoever_ends_joins_or_is_cancelled) {
+  std::mt19937 random(20261126);
+  int found = 0;
+  for (int round = 0; round < 30; ++round) {
+    open(8, 300);
+    executor_->look_ahead();
+    executor_->eos_bias = 0.5f;
+    Foretold foretold;
+    executor_->before_run = [&](const StepPlan& plan) { foretold.see(plan); };
+    const size_t first = results_.size();
+    for (int step = 0; step < 40; ++step) {
+      if (random() % 4 == 0) {
+        Request request = request_for("some words", 1, static_cast<uint8_t>(random() % 20));
+        const int most = 1 + static_cast<int>(random() % 12);
+        request.options.max_new_tokens = most;
+        if (random() % 2 == 0) {
+          request.options.min_new_tokens = static_cast<int>(random() % static_cast<uint32_t>(most));
+        }
+        if (random() % 8 == 0) {
+          request.options.no_repeat_ngram_size = 2;
+        }
+        if (random() % 10 == 0) {
+          request.options.num_beams = 2;
+        }
+        add(std::move(request));
+      }
+      if (random() % 9 == 0 && results_.size() > first) {
+        batch_->cancel(first + random() % (results_.size() - first) + 1);
+      }
+      batch_->step();
+    }
+    run_all();
+    found += foretold.found;
+  }
+  EXPECT_GT(found, 100);
+}
+
+TEST_F(BatchTest, looking_ahead_changes_no_text) {
+  std::vector<std::vector<int64_t>> texts[2];
+  for (const bool ahead : {false, true}) {
+    open();
+    if (ahead) {
+      executor_->look_ahead();
+    }
+    const size_t first = results_.size();
+    for (int i = 0; i < 6; ++i) {
+      Request request = request_for("word", 1, static_cast<uint8_t>(30 * i));
+      request.options.max_new_tokens = 4 + i;
+      add(std::move(request));
+      batch_->step();
+    }
+    run_all();
+    for (size_t place = first; place < results_.size(); ++place) {
+      texts[ahead].push_back(description_of(place).token_ids);
+    }
+  }
+  EXPECT_EQ(texts[0], texts[1]);
+}
+
+TEST(LookAhead, is_not_possible_where_a_row_may_go_on_another_way) {
+  const SlotTable one = {0, 1}, two = {4, 5};
+  std::vector<DecodePart> decodes = {{7, &one, 2}, {8, &two, 6}};
+  std::vector<Choice> choices(2);
+  choices[0].next_alike = choices[1].next_alike = true;
+  const std::vector<int64_t> rows = {3, 1};
+  EXPECT_EQ(slots_ahead(decodes, choices, rows, 5), (std::vector<int32_t>{-1, 6, -1, 2, -1}));
+  choices[1].next_alike = false;
+  EXPECT_FALSE(slots_ahead(decodes, choices, rows, 5));
+  choices[1].last = true;
+  EXPECT_EQ(slots_ahead(decodes, choices, rows, 5), (std::vector<int32_t>{-1, -1, -1, 2, -1}));
+  choices[0].last = true;
+  EXPECT_FALSE(slots_ahead(decodes, choices, rows, 5));
+}
+
+TEST(LookAhead, finds_rows_by_the_slots_that_were_kept_for_them) {
+  const std::vector<int32_t> slots = {5, -1, 9, 2};
+  const SlotTable first = {3, 5}, last = {8, 2}, other = {8, 7};
+  EXPECT_EQ(rows_ahead(slots, std::vector<DecodePart>{{1, &first}, {1, &last}}),
+            (std::vector<int64_t>{0, 3}));
+  EXPECT_FALSE(rows_ahead(slots, std::vector<DecodePart>{{1, &first}, {1, &other}}));
 }
 
 }  // namespace

@@ -196,6 +196,8 @@ class FakeExecutor : public Executor {
   std::function<void(const StepPlan&)> before_run;
   std::function<void(size_t)> before_encode;
   bool fail_trace = false;
+  /// As an executor that runs ahead would have it.
+  void look_ahead() { limits_.looks_ahead = true; }
   /// How strongly the end id is favoured: higher, shorter texts.
   float eos_bias = 1.0f;
   int64_t steps = 0;
