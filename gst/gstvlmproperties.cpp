@@ -70,7 +70,7 @@ void install_model(GObjectClass* klass) {
   /**
    * GstVlmDescribe:quantization:
    *
-   * Weight-only quantization of the language model, on the CPU: less memory and faster, less
+   * Weight-only quantization of the language model: less memory and faster, less
    * exact. int8 has a scale for each output, int4 one for each 32 inputs.
    *
    * Since: 0.1
@@ -79,8 +79,8 @@ void install_model(GObjectClass* klass) {
       klass, PROP_QUANTIZATION,
       g_param_spec_enum(
           "quantization", "Quantization",
-          "How the language model's weights are held, on the CPU: in 8 or 4 bits they take less "
-          "memory and are faster and less exact",
+          "How the language model's weights are held: in 8 or 4 bits they take less memory and are "
+          "faster and less exact",
           quantization_type(), nick(DEFAULT_QUANTIZATION), kReady));
   /**
    * GstVlmDescribe:trace:
