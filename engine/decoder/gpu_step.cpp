@@ -17,17 +17,17 @@ namespace {
 constexpr const char* kDoing = "running the language model";
 // Weights of up to so many rows go through our kernels, normalization and all; more are libtorch's.
 constexpr int64_t kFusedRows = 16;
-// Blocks of decode attention that a multiprocessor runs at once. As many as that keep short pasts
-// from taking several turns; twice as many are evened out by themselves.
+// Blocks of decode attention that a multiprocessor runs at once: pasts are cut so that as many fill
+// it, and no more.
 constexpr int64_t kBlocksAtOnce = 2;
 constexpr int64_t kMostSplits = 64;
 
 int64_t splits_for(const TextConfig& config, int64_t rows, int64_t processors) {
   const int64_t blocks = std::max<int64_t>(1, rows * config.kv_heads);
-  const int64_t room = kBlocksAtOnce * processors;
-  return std::clamp<int64_t>(room / blocks, blocks < 2 * room ? 2 : 1, kMostSplits);
+  return std::clamp<int64_t>(kBlocksAtOnce * processors / blocks, 1, kMostSplits);
 }
 
+constexpr int64_t kMostHeadDim = 256;  // of the attention kernels
 // Ids that a row may be banned from without help from the host.
 constexpr int64_t kBans = 8;
 
@@ -41,7 +41,8 @@ std::unique_ptr<GpuStep> GpuStep::make(const Decoder& decoder, KvCache& cache,
                                        const StepBuffers& buffers, int64_t max_rows) {
   const at::Tensor& table = decoder.embedding_table();
   const CudaModule* module = module_for(table);
-  if (module == nullptr || decoder.config().head_dim % 2 != 0) return nullptr;
+  const int64_t head_dim = decoder.config().head_dim;
+  if (module == nullptr || head_dim % 2 != 0 || head_dim > kMostHeadDim) return nullptr;
   // Packed weights need a matrix instruction of 16-bit types.
   const GpuInfo info = module->info(table.device().index());
   const bool matrix_units = info.compute_major >= 8 && table.scalar_type() != at::kFloat &&
