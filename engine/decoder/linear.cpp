@@ -81,6 +81,7 @@ void Linear::take_packed(TensorSource& source, const std::vector<LinearPart>& pa
     const PackedShape shape = {shape_.format, part.outputs, shape_.inputs};
     const at::Tensor rows =
         pack(shape, source.take_stored(part.name + ".weight", {part.outputs, shape_.inputs}));
+    source.let_go(part.name + ".weight");
     if (!on_gpu) {
       packed_ = rows;
       break;

@@ -108,7 +108,7 @@ TensorFile map_safetensors(const std::string& path) {
   const Json header = parse_json(text, path);
   if (!header.is_object()) fail(path, "its header is no JSON object");
 
-  TensorFile file{path, {}, mapping};
+  TensorFile file{path, {}, mapping, mapping};
   const uint64_t data_start = kLengthBytes + header_size;
   for (const auto& [name, json] : header.items()) {
     if (name == "__metadata__") continue;

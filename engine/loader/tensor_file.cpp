@@ -40,6 +40,16 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void MappedFile::let_go(const std::byte* begin, size_t bytes) const {
+  // Elsewhere it would not drop a copy but the only one.
+  if (begin < data_ || bytes > size_ || begin > data_ + (size_ - bytes)) return;
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<uintptr_t>(begin);
+  const uintptr_t first = (address + page - 1) / page * page;
+  const uintptr_t last = (address + bytes) / page * page;
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
 std::string shown_name(std::string_view name) {
   constexpr size_t kLongest = 200;
   std::string shown(name.substr(0, kLongest));

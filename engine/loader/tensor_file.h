@@ -22,6 +22,11 @@ class MappedFile {
   const std::byte* data() const { return data_; }
   size_t size() const { return size_; }
 
+  /// Takes the pages that lie wholly in these bytes off this process, which has read them and will
+  /// hardly do so again: they stay in the system's cache and come back when read. Bytes outside of
+  /// the file are left alone.
+  void let_go(const std::byte* begin, size_t bytes) const;
+
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
@@ -41,7 +46,8 @@ struct TensorEntry {
 struct TensorFile {
   std::string path;
   std::vector<TensorEntry> entries;
-  std::shared_ptr<const void> owner;  ///< keeps `data` of every entry valid
+  std::shared_ptr<const void> owner;          ///< keeps `data` of every entry valid
+  std::shared_ptr<const MappedFile> mapping;  ///< where most of it lies
 };
 
 /// A name out of a file as messages show it: printable and shortened. Names of models' tensors come

@@ -103,13 +103,26 @@ at::Tensor TensorSource::stored_view(const std::string& name, at::IntArrayRef sh
 at::Tensor TensorSource::take_optional(const std::string& name, at::IntArrayRef shape) {
   at::Tensor tensor = stored_view(name, shape);
   if (!tensor.defined()) return tensor;
-  tensor = tensor.to(at::TensorOptions().device(device_).dtype(dtype_));
-  count_held(tensor);
-  return tensor;
+  const at::Tensor taken = tensor.to(at::TensorOptions().device(device_).dtype(dtype_));
+  if (!taken.is_same(tensor)) let_go(name);
+  count_held(taken);
+  return taken;
 }
 
 at::Tensor TensorSource::take(const std::string& name, at::IntArrayRef shape) {
   return there(take_optional(name, shape), name, shape);
+}
+
+void TensorSource::let_go(const std::string& name) const {
+  const StoredTensor* stored = weights_.find(name);
+  if (stored == nullptr) return;
+  const auto drop = [](const StoredTensor& part) {
+    if (part.mapping != nullptr) part.mapping->let_go(part.data, part.bytes);
+  };
+  drop(*stored);
+  if (stored->lora == nullptr) return;
+  drop(stored->lora->down);
+  drop(stored->lora->up);
 }
 
 at::Tensor TensorSource::take_stored(const std::string& name, at::IntArrayRef shape) {

@@ -34,6 +34,8 @@ class TensorSource {
   /// The tensor as the file holds it, on the CPU: for weights that are packed while loading.
   /// What is held instead of it is told by count_held.
   at::Tensor take_stored(const std::string& name, at::IntArrayRef shape);
+  /// Tells that what take_stored() gave is not read again soon.
+  void let_go(const std::string& name) const;
   void count_held(const at::Tensor& tensor) { bytes_ += static_cast<int64_t>(tensor.nbytes()); }
 
   /// Where tensors go.

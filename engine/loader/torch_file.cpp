@@ -60,7 +60,7 @@ class TorchFile {
     if (order && text_of(*order) != "little") {
       fail(path_, "its tensors are not little-endian; save it on a machine of this kind");
     }
-    TensorFile file{path_, {}, owner_};
+    TensorFile file{path_, {}, owner_, {owner_, &owner_->file}};
     for (PickledTensor& tensor : read_state_dict(text_of(pickle), path_)) {
       file.entries.push_back(entry(std::move(tensor)));
     }

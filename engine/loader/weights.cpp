@@ -62,6 +62,7 @@ StoredTensor stored_tensor(const TensorFile& file, const TensorEntry& entry) {
   if (reinterpret_cast<uintptr_t>(entry.data) % element == 0) {
     tensor.data = entry.data;
     tensor.owner = file.owner;
+    tensor.mapping = file.mapping;
   } else {
     std::tie(tensor.data, tensor.owner) = aligned_copy(entry.data, entry.bytes);
   }

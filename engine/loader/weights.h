@@ -25,10 +25,11 @@ struct StoredTensor {
   std::vector<int64_t> shape;
   const std::byte* data = nullptr;
   size_t bytes = 0;
-  std::string file;                         ///< for messages
-  std::string spelling;                     ///< name in that file, for messages
-  std::shared_ptr<const void> owner;        ///< the mapping
-  std::shared_ptr<const LoraFactors> lora;  ///< added to it when it is loaded; usually none
+  std::string file;                           ///< for messages
+  std::string spelling;                       ///< name in that file, for messages
+  std::shared_ptr<const void> owner;          ///< the mapping, or a copy
+  std::shared_ptr<const MappedFile> mapping;  ///< null for a copy
+  std::shared_ptr<const LoraFactors> lora;    ///< added to it when it is loaded; usually none
 };
 
 /// What a low-rank adapter adds to a matrix [out, in]: scale · up · down.

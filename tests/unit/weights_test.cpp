@@ -2,6 +2,10 @@
 #include "loader/weights.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <vector>
 
 #include "checkpoint_writer.h"
 
@@ -57,6 +61,46 @@ TEST(weights, a_tensor_outlives_the_table_with_its_owner) {
     kept = *(*weights)->find("a");
   }
   EXPECT_EQ(reinterpret_cast<const float*>(kept.data)[3], 3.0f);
+}
+
+// Bytes of files that this process holds in memory.
+int64_t resident_file_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t size = 0, resident = 0, shared = 0;
+  statm >> size >> resident >> shared;
+  return shared * ::sysconf(_SC_PAGESIZE);
+}
+
+TEST(weights, pages_that_were_read_can_be_let_go_and_come_back) {
+  const TemporaryDirectory directory;
+  constexpr int64_t kCount = 4 << 20;
+  directory.write("model.safetensors", test::safetensors({{"a", {kCount}}, {"b", {kCount}}}));
+  const auto weights = Weights::open(directory.path());
+  ASSERT_TRUE(weights) << weights.error().message;
+  const StoredTensor& tensor = *(*weights)->find("a");
+  const auto sum = [&] {
+    int64_t total = 0;
+    for (size_t i = 0; i < tensor.bytes; ++i) total += static_cast<int64_t>(tensor.data[i]);
+    return total;
+  };
+  const int64_t before = resident_file_bytes();
+  const int64_t total = sum();
+  const int64_t read = resident_file_bytes();
+  EXPECT_GT(read, before + kCount * 4 / 2);
+  ASSERT_NE(tensor.mapping, nullptr);
+  tensor.mapping->let_go(tensor.data, tensor.bytes);
+  EXPECT_LT(resident_file_bytes(), read - kCount * 4 / 2);
+  EXPECT_EQ(sum(), total);
+}
+
+TEST(weights, only_pages_of_the_file_can_be_let_go) {
+  const TemporaryDirectory directory;
+  directory.write("model.safetensors", test::safetensors({{"a", {4}}}));
+  const auto weights = Weights::open(directory.path());
+  ASSERT_TRUE(weights);
+  std::vector<std::byte> own(1 << 20, std::byte{7});
+  (*weights)->find("a")->mapping->let_go(own.data(), own.size());
+  EXPECT_EQ(own, std::vector<std::byte>(1 << 20, std::byte{7}));
 }
 
 TEST(weights, an_odd_header_still_gives_aligned_tensors) {
