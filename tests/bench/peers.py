@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Measures the engine and other engines ("peers") on one random LLaVA checkpoint, prompt, pictures and count of tokens.
+
+One run measures all of them, one after the other, each in a process and a Python environment of its own. The first run
+makes the environments (under ~/.cache/gst-vlm/bench-*: 5 GB to download for OpenVINO, a compilation of some minutes for
+llama.cpp) and the files each peer reads (under --work: 12 GB for the size `small`); later runs find them there. Whoever
+cannot be installed or fails is named with its error, and the others are measured.
+
+    peers.py --list
+    peers.py --size small --json peers-small.json --svg peers-small.svg
+    peers.py --size tiny --peers engine llama-q8_0
+
+Each peer loads the model, describes one picture that is not counted, then one for each round: noise of 640×480, a new
+picture each time, so that no cache of prompts helps; greedily, and exactly --tokens tokens of each. The figures:
+
+  load s          from the files to a model that answers; without the start of the process
+  picture s       the tower, and the projector where the peer counts it there; part of the first token
+  first token s   from the pixels to the first token
+  tokens/s        of the tokens after the first, one picture at a time
+  peak MiB        most memory the process held; files that are mapped count as far as they were read
+  prompt          tokens of the prompt; peers split the text around a picture differently, by one or two
+
+Ratios compare the engine with the best peer of as many bits: above 1 the engine is faster, or smaller. Give it a quiet
+machine; the load average at start and end is part of the report.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "peer"))
+
+import environments  # noqa: E402
+from environments import Failure  # noqa: E402
+
+# Name: bits a weight of the language model, what runs it, and how that calls the format. Slow ones last.
+PEERS = {
+    "engine-bfloat16": (16, "engine", "bfloat16"), "engine-int8": (8, "engine", "int8"),
+    "engine-int4": (4, "engine", "int4"), "engine-float32": (32, "engine", "float32"),
+    "openvino-fp16": (16, "openvino", "fp16"), "openvino-int8": (8, "openvino", "int8"),
+    "openvino-int4": (4, "openvino", "int4"),
+    "llama-bf16": (16, "llama", "bf16"), "llama-q8_0": (8, "llama", "q8_0"), "llama-q4_0": (4, "llama", "q4_0"),
+    "transformers-float32": (32, "transformers", "float32"),
+    "transformers-bfloat16": (16, "transformers", "bfloat16"),
+    "transformers-bfloat16-compiled": (16, "transformers", "bfloat16-compiled")}
+# Compiling takes minutes for each shape, and did not pay on a CPU.
+BY_DEFAULT = [name for name in PEERS if not name.endswith("-compiled")]
+SIZES = ["tiny", "base", "small", "7b", "13b"]
+# Figure: its heading, the digits shown, and whether more is better.
+FIGURES = {"load_s": ("load, s", 2, False), "vision_s": ("picture, s", 3, False),
+           "first_token_s": ("first token, s", 3, False), "decode_tokens_per_s": ("tokens/s", 1, True),
+           "peak_mib": ("peak, MiB", 0, False)}
+
+
+# ---- The machine
+
+def cores():
+    """Physical cores that this process may use."""
+    found, processor, allowed = set(), {}, os.sched_getaffinity(0)
+    for line in [*open("/proc/cpuinfo"), "\n"]:
+        name, _, value = line.partition(":")
+        if name.strip():
+            processor[name.strip()] = value.strip()
+        elif processor:
+            if int(processor["processor"]) in allowed:
+                found.add((processor.get("physical id"), processor.get("core id", processor["processor"])))
+            processor = {}
+    return len(found)
+
+
+def machine(threads):
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return {"cpu": cpu, "cores": cores(), "threads": threads, "memory_mib": memory, "system": platform.platform(),
+            "flags": [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+                      if flag in open("/proc/cpuinfo").read().split()],
+            "load_average_at_start": os.getloadavg()[0]}
+
+
+def commit():
+    answer = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=HERE, capture_output=True,
+                            text=True)
+    return answer.stdout.strip() or "unknown"
+
+
+# ---- One peer
+
+def measure_engine(format, options, model, log):
+    quantized = ["--quantization", format] if format.startswith("int") else []
+    command = [options.engine, model, "--dtype", "bfloat16" if quantized else format, *quantized, "--tokens",
+               options.tokens, "--rounds", options.rounds, "--batch", "1", "--no-limits"]
+    report = json.loads(environments.run(command, log, options.timeout, env=process_environment(options)))
+    first, batch = report["first"], report["batches"][0]
+    return {"version": commit(), "load_s": report["load_s"], "load_peak_mib": report["load_peak_mib"],
+            "prompt_tokens": first["prompt_tokens"], "first_token_s": first["first_token_s"],
+            "token_s": batch["token_s"], "decode_tokens_per_s": batch["decode_tokens_per_s"],
+            "peak_mib": report["peak_mib"], "vision_s": first["vision_s"]}
+
+
+def measure_peer(runner, format, options, model, log):
+    python, variables = environments.ENVIRONMENTS[runner](log)
+    files = environments.FILES[runner](model, format, model.parent, log, options.threads)
+    command = [python, HERE / "peer" / f"run_{runner}.py", files, "--format", format, "--threads", options.threads,
+               "--tokens", options.tokens, "--rounds", options.rounds]
+    answer = environments.run(command, log, options.timeout, env={**process_environment(options), **variables})
+    return json.loads(answer.strip().splitlines()[-1])
+
+
+def process_environment(options):
+    return {**os.environ, "OMP_NUM_THREADS": str(options.threads), "PYTHONUNBUFFERED": "1"}
+
+
+def measure(options, model):
+    measured, failed = [], []
+    for name in options.peers:
+        bits, runner, format = PEERS[name]
+        log = options.work / "logs" / f"{name}.log"
+        log.unlink(missing_ok=True)
+        print(f"{name} …", file=sys.stderr, flush=True)
+        start = time.perf_counter()
+        try:
+            if runner == "engine":
+                figures = measure_engine(format, options, model, log)
+            else:
+                figures = measure_peer(runner, format, options, model, log)
+        except (Failure, ValueError, KeyError, IndexError, OSError) as error:
+            message = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
+            failed.append({"name": name, "error": message})
+            print(f"{name} fails: {message} (more in {log})", file=sys.stderr)
+            continue
+        took = time.perf_counter() - start
+        measured.append({"name": name, "bits": bits, **figures, "took_s": took})
+        print(f"{name}: {took:.0f} s, {figures['decode_tokens_per_s']:.1f} tokens/s", file=sys.stderr, flush=True)
+    return measured, failed
+
+
+# ---- The report
+
+def value(peer, figure):
+    """One figure of a peer: the median where there are several; nothing where the peer does not tell."""
+    found = peer.get(figure)
+    return found["median"] if isinstance(found, dict) else found
+
+
+def row(*cells):
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def shown(peer, figure):
+    found = value(peer, figure)
+    return "–" if found is None else f"{found:.{FIGURES[figure][1]}f}"
+
+
+def comparison(measured, bits, figure):
+    """The engine beside the best peer of as many bits: their ratio and the peer's name, or nothing."""
+    ours = [peer for peer in measured if peer["bits"] == bits and peer["name"].startswith("engine-")]
+    others = [peer for peer in measured if peer["bits"] == bits and not peer["name"].startswith("engine-")
+              and value(peer, figure)]
+    if not ours or not others:
+        return None
+    more = FIGURES[figure][2]
+    best = (max if more else min)(others, key=lambda peer: value(peer, figure))
+    our, their = value(ours[0], figure), value(best, figure)
+    if not our:
+        return None
+    return (our / their if more else their / our), best["name"]
+
+
+def tables(report):
+    host, measured = report["machine"], report["peers"]
+    lines = [
+        f"### {report['size']} ({report['date']})", "",
+        f"{host['cpu']}, {host['threads']} threads of {host['cores']} cores ({', '.join(host['flags'])}); load average "
+        f"{host['load_average_at_start']:.1f} at the start, {host['load_average_at_end']:.1f} at the end. Medians of "
+        f"{report['rounds']} rounds, {report['tokens']} tokens of each picture.", "",
+        row("", "bits", *(heading for heading, _, _ in FIGURES.values()), "prompt"),
+        "|---" * (len(FIGURES) + 3) + "|"]
+    for peer in sorted(measured, key=lambda peer: -peer["bits"]):
+        lines.append(row(peer["name"], peer["bits"], *(shown(peer, figure) for figure in FIGURES),
+                         peer["prompt_tokens"]))
+    lines += ["", "The engine beside the best peer of as many bits; above 1 the engine is better.", "",
+              row("bits", *(heading.partition(",")[0] for heading, _, _ in FIGURES.values())),
+              "|---" * (len(FIGURES) + 1) + "|"]
+    for bits in sorted({peer["bits"] for peer in measured}, reverse=True):
+        compared = [comparison(measured, bits, figure) for figure in FIGURES]
+        if any(compared):
+            lines.append(row(bits, *(f"{one[0]:.2f} ({one[1]})" if one else "–" for one in compared)))
+    for peer in report["failed"]:
+        lines += ["", f"Not measured: {peer['name']}: {peer['error']}"]
+    return "\n".join(lines) + "\n"
+
+
+def chosen(words):
+    """The peers whose names are, or begin with, one of these words; in the order they run."""
+    for word in words:
+        if not any(name.startswith(word) for name in PEERS):
+            raise SystemExit(f"peers.py: no peer {word}; --list names them")
+    return [name for name in PEERS if name in words or
+            (name in BY_DEFAULT and any(name.startswith(word) for word in words))]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="small", help="of the checkpoint, as make_model.py has them")
+    parser.add_argument("--peers", nargs="+", default=[""], metavar="NAME",
+                        help="whom to measure, also by the beginnings of names (default: all but -compiled)")
+    parser.add_argument("--list", action="store_true", help="name all peers, measure nothing")
+    parser.add_argument("--threads", type=int, default=cores(), help="default: the physical cores, %(default)s here")
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3, help="one more, not counted, comes before them")
+    parser.add_argument("--engine", type=pathlib.Path, metavar="FILE",
+                        default=HERE.parents[1] / "build/tests/bench/engine_bench", help="the built engine_bench")
+    parser.add_argument("--work", type=pathlib.Path, default=environments.cache() / "bench-models", metavar="DIR",
+                        help="keeps checkpoints and what peers read, and logs (default: %(default)s)")
+    parser.add_argument("--timeout", type=int, default=1800, metavar="S", help="for measuring one peer")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the figures to this file")
+    parser.add_argument("--svg", type=pathlib.Path, metavar="FILE", help="draw the figures into this file")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(PEERS))
+        return
+    options.peers = chosen(options.peers)
+    if options.tokens < 2 or options.rounds < 1:
+        parser.error("at least 2 tokens and 1 round")
+    (options.work / "logs").mkdir(parents=True, exist_ok=True)
+    report = {"date": datetime.date.today().isoformat(), "machine": machine(options.threads), "size": options.size,
+              "picture": [640, 480], "tokens": options.tokens, "rounds": options.rounds}
+    try:
+        model = environments.checkpoint(options.size, options.work, options.work / "logs" / "checkpoint.log")
+    except Failure as error:
+        raise SystemExit(f"peers.py: no checkpoint: {error}") from None
+    report["peers"], report["failed"] = measure(options, model)
+    report["machine"]["load_average_at_end"] = os.getloadavg()[0]
+    print(tables(report))
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    if options.svg:
+        import plot
+        options.svg.write_text(plot.draw(report, FIGURES, value))
+    if not report["peers"]:
+        raise SystemExit("peers.py: nobody could be measured")
+
+
+if __name__ == "__main__":
+    main()
