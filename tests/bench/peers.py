@@ -93,11 +93,15 @@ def commit():
 
 # ---- One peer
 
-def measure_engine(format, options, model, log):
+def engine_command(format, options, model):
     quantized = ["--quantization", format] if format.startswith("int") else []
-    command = [options.engine, model, "--dtype", "bfloat16" if quantized else format, *quantized, "--tokens",
-               options.tokens, "--rounds", options.rounds, "--batch", "1", "--no-limits"]
-    report = json.loads(environments.run(command, log, options.timeout, env=process_environment(options)))
+    return [options.engine, model, "--dtype", "bfloat16" if quantized else format, *quantized, "--tokens",
+            options.tokens, "--rounds", options.rounds, "--batch", "1", "--no-limits"]
+
+
+def engine_figures(answer):
+    """What engine_bench printed, under the names that the peers' programs use."""
+    report = json.loads(answer)
     first, batch = report["first"], report["batches"][0]
     return {"version": commit(), "load_s": report["load_s"], "load_peak_mib": report["load_peak_mib"],
             "prompt_tokens": first["prompt_tokens"], "first_token_s": first["first_token_s"],
@@ -105,49 +109,75 @@ def measure_engine(format, options, model, log):
             "peak_mib": report["peak_mib"], "vision_s": first["vision_s"]}
 
 
-def measure_peer(runner, format, options, model, log):
-    python, variables = environments.ENVIRONMENTS[runner](log)
-    files = environments.FILES[runner](model, format, model.parent, log, options.threads)
-    command = [python, HERE / "peer" / f"run_{runner}.py", files, "--format", format, "--threads", options.threads,
-               "--tokens", options.tokens, "--rounds", options.rounds]
-    answer = environments.run(command, log, options.timeout, env={**process_environment(options), **variables})
+def peer_figures(answer):
     return json.loads(answer.strip().splitlines()[-1])
 
 
-def process_environment(options):
-    return {**os.environ, "OMP_NUM_THREADS": str(options.threads), "PYTHONUNBUFFERED": "1"}
+def prepare(name, options, model, log, broken):
+    """Makes what the peer needs; answers the command that measures it and the variables that go with it."""
+    _, runner, format = PEERS[name]
+    if runner == "engine":
+        return engine_command(format, options, model), {}
+    if runner in broken:  # what cannot be installed is not tried again for the next format
+        raise broken[runner]
+    try:
+        python, variables = environments.ENVIRONMENTS[runner](log)
+    except (Failure, OSError) as error:
+        broken[runner] = error
+        raise
+    files = environments.FILES[runner](model, format, model.parent, log, options.threads)
+    return [python, HERE / "peer" / f"run_{runner}.py", files, "--format", format, "--threads", options.threads,
+            "--tokens", options.tokens, "--rounds", options.rounds], variables
 
 
-def measure(options, model):
-    measured, failed = [], []
-    for name in options.peers:
-        bits, runner, format = PEERS[name]
-        log = options.work / "logs" / f"{name}.log"
-        log.unlink(missing_ok=True)
-        print(f"{name} …", file=sys.stderr, flush=True)
-        start = time.perf_counter()
+def measure(name, command, variables, options, log):
+    bits, runner, _ = PEERS[name]
+    load, start = os.getloadavg()[0], time.perf_counter()
+    answer = environments.run(command, log, options.timeout, answer=True, env={
+        **os.environ, "OMP_NUM_THREADS": str(options.threads), **variables})
+    figures = engine_figures(answer) if runner == "engine" else peer_figures(answer)
+    return {"name": name, "bits": bits, **figures, "load_average": load, "took_s": time.perf_counter() - start}
+
+
+def measure_all(options, model):
+    """First everything that takes long and measures nothing, so that the figures come close together in time."""
+    prepared, measured, failed, broken = {}, [], [], {}
+
+    def try_one(name, action):
+        log = options.work / "logs" / f"{options.size}-{name}.log"
         try:
-            if runner == "engine":
-                figures = measure_engine(format, options, model, log)
-            else:
-                figures = measure_peer(runner, format, options, model, log)
+            return action(log)
         except (Failure, ValueError, KeyError, IndexError, OSError) as error:
             message = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
             failed.append({"name": name, "error": message})
-            print(f"{name} fails: {message} (more in {log})", file=sys.stderr)
+            print(f"{name} fails: {message} (more in {log})", file=sys.stderr, flush=True)
+            return None
+
+    for name in options.peers:
+        start = time.perf_counter()
+        (options.work / "logs" / f"{options.size}-{name}.log").unlink(missing_ok=True)
+        prepared[name] = try_one(name, lambda log: prepare(name, options, model, log, broken))
+        if prepared[name]:
+            print(f"{name}: prepared in {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+    for name in options.peers:
+        if prepared[name] is None or options.prepare:
             continue
-        took = time.perf_counter() - start
-        measured.append({"name": name, "bits": bits, **figures, "took_s": took})
-        print(f"{name}: {took:.0f} s, {figures['decode_tokens_per_s']:.1f} tokens/s", file=sys.stderr, flush=True)
+        result = try_one(name, lambda log: measure(name, *prepared[name], options, log))
+        if result:
+            measured.append(result)
+            print(f"{name}: measured in {result['took_s']:.0f} s, {result['decode_tokens_per_s']:.1f} tokens/s, load "
+                  f"average {result['load_average']:.1f}", file=sys.stderr, flush=True)
     return measured, failed
 
 
 # ---- The report
 
-def value(peer, figure):
-    """One figure of a peer: the median where there are several; nothing where the peer does not tell."""
+def value(peer, figure, of="median"):
+    """One figure of a peer, of its rounds the median, or the best; nothing where the peer does not tell."""
+    if figure == "decode_tokens_per_s":
+        return 1 / peer["token_s"][of]
     found = peer.get(figure)
-    return found["median"] if isinstance(found, dict) else found
+    return found[of] if isinstance(found, dict) else found
 
 
 def row(*cells):
@@ -155,20 +185,23 @@ def row(*cells):
 
 
 def shown(peer, figure):
-    found = value(peer, figure)
-    return "–" if found is None else f"{found:.{FIGURES[figure][1]}f}"
+    middle, best = value(peer, figure), value(peer, figure, "best")
+    if middle is None:
+        return "–"
+    digits = FIGURES[figure][1]
+    return f"{middle:.{digits}f}" + (f" ({best:.{digits}f})" if best != middle else "")
 
 
-def comparison(measured, bits, figure):
+def comparison(measured, bits, figure, of="median"):
     """The engine beside the best peer of as many bits: their ratio and the peer's name, or nothing."""
     ours = [peer for peer in measured if peer["bits"] == bits and peer["name"].startswith("engine-")]
     others = [peer for peer in measured if peer["bits"] == bits and not peer["name"].startswith("engine-")
-              and value(peer, figure)]
+              and value(peer, figure, of)]
     if not ours or not others:
         return None
     more = FIGURES[figure][2]
-    best = (max if more else min)(others, key=lambda peer: value(peer, figure))
-    our, their = value(ours[0], figure), value(best, figure)
+    best = (max if more else min)(others, key=lambda peer: value(peer, figure, of))
+    our, their = value(ours[0], figure, of), value(best, figure, of)
     if not our:
         return None
     return (our / their if more else their / our), best["name"]
@@ -180,19 +213,21 @@ def tables(report):
         f"### {report['size']} ({report['date']})", "",
         f"{host['cpu']}, {host['threads']} threads of {host['cores']} cores ({', '.join(host['flags'])}); load average "
         f"{host['load_average_at_start']:.1f} at the start, {host['load_average_at_end']:.1f} at the end. Medians of "
-        f"{report['rounds']} rounds, {report['tokens']} tokens of each picture.", "",
+        f"{report['rounds']} rounds (the best in brackets), {report['tokens']} tokens of each picture.", "",
         row("", "bits", *(heading for heading, _, _ in FIGURES.values()), "prompt"),
         "|---" * (len(FIGURES) + 3) + "|"]
     for peer in sorted(measured, key=lambda peer: -peer["bits"]):
         lines.append(row(peer["name"], peer["bits"], *(shown(peer, figure) for figure in FIGURES),
                          peer["prompt_tokens"]))
-    lines += ["", "The engine beside the best peer of as many bits; above 1 the engine is better.", "",
-              row("bits", *(heading.partition(",")[0] for heading, _, _ in FIGURES.values())),
-              "|---" * (len(FIGURES) + 1) + "|"]
+    lines += ["", "The engine beside the best peer of as many bits; above 1 the engine is better. On a busy machine "
+              "the best rounds say more.", "",
+              row("bits", "of rounds", *(heading.partition(",")[0] for heading, _, _ in FIGURES.values())),
+              "|---" * (len(FIGURES) + 2) + "|"]
     for bits in sorted({peer["bits"] for peer in measured}, reverse=True):
-        compared = [comparison(measured, bits, figure) for figure in FIGURES]
-        if any(compared):
-            lines.append(row(bits, *(f"{one[0]:.2f} ({one[1]})" if one else "–" for one in compared)))
+        for of in "median", "best":
+            compared = [comparison(measured, bits, figure, of) for figure in FIGURES]
+            if any(compared):
+                lines.append(row(bits, of, *(f"{one[0]:.2f} ({one[1]})" if one else "–" for one in compared)))
     for peer in report["failed"]:
         lines += ["", f"Not measured: {peer['name']}: {peer['error']}"]
     return "\n".join(lines) + "\n"
@@ -213,6 +248,7 @@ def main():
     parser.add_argument("--peers", nargs="+", default=[""], metavar="NAME",
                         help="whom to measure, also by the beginnings of names (default: all but -compiled)")
     parser.add_argument("--list", action="store_true", help="name all peers, measure nothing")
+    parser.add_argument("--prepare", action="store_true", help="install and convert what is needed, measure nothing")
     parser.add_argument("--threads", type=int, default=cores(), help="default: the physical cores, %(default)s here")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3, help="one more, not counted, comes before them")
@@ -237,7 +273,9 @@ def main():
         model = environments.checkpoint(options.size, options.work, options.work / "logs" / "checkpoint.log")
     except Failure as error:
         raise SystemExit(f"peers.py: no checkpoint: {error}") from None
-    report["peers"], report["failed"] = measure(options, model)
+    report["peers"], report["failed"] = measure_all(options, model)
+    if options.prepare:
+        sys.exit(1 if report["failed"] else 0)
     report["machine"]["load_average_at_end"] = os.getloadavg()[0]
     print(tables(report))
     if options.json:

@@ -4,10 +4,11 @@
 
     regress.py OLD.json NEW.json [--limit 0.9] [--only REGEX]
 
-A figure whose name ends in _per_s is better the greater it is, one that ends in _s or _mib the smaller it is; of several
-rounds the median counts. The ratio says how many times better the new one is, so 0.5 is half as good whatever the
-figure. Below the limit it counts as worse. A figure that the old file has and the new one lacks is worse too: leave
+A figure whose name ends in _per_s is better the greater it is, one that ends in _s or _mib the smaller it is; of
+several rounds the median counts. The ratio says how many times better the new one is, so 0.5 is half as good whatever
+the figure. Below the limit it counts as worse. A figure that the old file has and the new one lacks is worse too: leave
 out with --only what was not measured. What the machine itself reaches (`limits` of engine_bench) is not compared.
+
 Figures of two machines, models or settings say nothing about the program: where the files tell of such a difference,
 it is printed first.
 """

@@ -34,19 +34,19 @@ def cache():
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "gst-vlm"
 
 
-def run(command, log, timeout=3600, **settings):
-    """Runs a command, its output (but not its answer) at the end of the file `log`; answers what it printed."""
+def run(command, log, timeout=3600, answer=False, **settings):
+    """Runs a command; what it says is added to the file `log`. With `answer`, its standard output is returned too."""
     with open(log, "a+") as file:
         file.write(f"$ {' '.join(str(word) for word in command)}\n")
         file.flush()
         try:
-            result = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=file, text=True,
-                                    timeout=timeout, **settings)
+            result = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE if answer else file,
+                                    stderr=file, text=True, timeout=timeout, **settings)
         except subprocess.TimeoutExpired:
             raise Failure(f"took longer than {timeout} s") from None
         except OSError as error:
             raise Failure(str(error)) from None
-        file.write(result.stdout)
+        file.write(result.stdout or "")
         if result.returncode != 0:
             file.seek(0)
             lines = [line.strip() for line in file.read().splitlines() if line.strip()]
@@ -84,7 +84,7 @@ def venv(directory, packages, log):
 
 def tests_environment(log):
     """transformers runs in the tests' Python, which pipelines/setup.sh --tests installs."""
-    where = run([HERE.parents[2] / "pipelines/setup.sh", "--tests", "--where"], log).strip()
+    where = run([HERE.parents[2] / "pipelines/setup.sh", "--tests", "--where"], log, answer=True).strip()
     python = pathlib.Path(where) / "bin/python"
     if not python.exists():
         raise Failure("the tests' Python is not there: pipelines/setup.sh --tests installs it")
@@ -104,7 +104,7 @@ def openvino_environment(log):
 def llama_environment(log):
     """Builds llama.cpp from the sources in llama-cpp-python, the libraries alone; no other peer needs a compiler."""
     directory = cache() / f"bench-llama-{LLAMA}-{key(*LLAMA_PACKAGES, sys.version)}"
-    source, libraries = directory / "source", directory / "lib"
+    source, libraries = directory / "source", directory / "libraries"
     if not (directory / "complete").exists():
         shutil.rmtree(directory, ignore_errors=True)
         pip = venv(directory, LLAMA_PACKAGES, log)
