@@ -20,6 +20,8 @@ picture each time, so that no cache of prompts helps; greedily, and exactly --to
   tokens/s        of the tokens after the first, one picture at a time
   peak MiB        most memory the process held; files that are mapped count as far as they were read
   prompt          tokens of the prompt; peers split the text around a picture differently, by one or two
+  others          cores that other programs used meanwhile: above 0.1 or so the figures are no good. Threads that wait
+                  for each other suffer far more than such a share
 
 Ratios compare the engine with the best peer of as many bits: above 1 the engine is faster, or smaller. Give it a quiet
 machine; the load average at start and end is part of the report.
@@ -31,6 +33,7 @@ import json
 import os
 import pathlib
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -85,6 +88,23 @@ def machine(threads):
             "load_average_at_start": os.getloadavg()[0]}
 
 
+def busy_s():
+    """Processor seconds that anybody has spent since the machine started, on all cores together."""
+    fields = open("/proc/stat").readline().split()[1:]
+    user, nice, system, _, _, interrupts, soft, stolen = (int(field) for field in fields[:8])
+    return (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for_quiet(patience):
+    """Returns when others use less than a tenth of a core, or after so many seconds."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        before = busy_s()
+        time.sleep(2)
+        if busy_s() - before < 0.2:
+            return
+
+
 def commit():
     answer = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=HERE, capture_output=True,
                             text=True)
@@ -132,11 +152,16 @@ def prepare(name, options, model, log, broken):
 
 def measure(name, command, variables, options, log):
     bits, runner, _ = PEERS[name]
-    load, start = os.getloadavg()[0], time.perf_counter()
+    wait_for_quiet(options.patience)
+    start, busy, own = time.perf_counter(), busy_s(), resource.getrusage(resource.RUSAGE_CHILDREN)
     answer = environments.run(command, log, options.timeout, answer=True, env={
         **os.environ, "OMP_NUM_THREADS": str(options.threads), **variables})
+    took = time.perf_counter() - start
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    own_s = spent.ru_utime + spent.ru_stime - own.ru_utime - own.ru_stime
     figures = engine_figures(answer) if runner == "engine" else peer_figures(answer)
-    return {"name": name, "bits": bits, **figures, "load_average": load, "took_s": time.perf_counter() - start}
+    return {"name": name, "bits": bits, **figures, "took_s": took,
+            "others_cores": max(busy_s() - busy - own_s, 0) / took}
 
 
 def measure_all(options, model):
@@ -165,8 +190,8 @@ def measure_all(options, model):
         result = try_one(name, lambda log: measure(name, *prepared[name], options, log))
         if result:
             measured.append(result)
-            print(f"{name}: measured in {result['took_s']:.0f} s, {result['decode_tokens_per_s']:.1f} tokens/s, load "
-                  f"average {result['load_average']:.1f}", file=sys.stderr, flush=True)
+            print(f"{name}: measured in {result['took_s']:.0f} s, {result['decode_tokens_per_s']:.1f} tokens/s, "
+                  f"others used {result['others_cores']:.1f} cores", file=sys.stderr, flush=True)
     return measured, failed
 
 
@@ -214,11 +239,11 @@ def tables(report):
         f"{host['cpu']}, {host['threads']} threads of {host['cores']} cores ({', '.join(host['flags'])}); load average "
         f"{host['load_average_at_start']:.1f} at the start, {host['load_average_at_end']:.1f} at the end. Medians of "
         f"{report['rounds']} rounds (the best in brackets), {report['tokens']} tokens of each picture.", "",
-        row("", "bits", *(heading for heading, _, _ in FIGURES.values()), "prompt"),
-        "|---" * (len(FIGURES) + 3) + "|"]
+        row("", "bits", *(heading for heading, _, _ in FIGURES.values()), "prompt", "others"),
+        "|---" * (len(FIGURES) + 4) + "|"]
     for peer in sorted(measured, key=lambda peer: -peer["bits"]):
         lines.append(row(peer["name"], peer["bits"], *(shown(peer, figure) for figure in FIGURES),
-                         peer["prompt_tokens"]))
+                         peer["prompt_tokens"], f"{peer['others_cores']:.2f}"))
     lines += ["", "The engine beside the best peer of as many bits; above 1 the engine is better. On a busy machine "
               "the best rounds say more.", "",
               row("bits", "of rounds", *(heading.partition(",")[0] for heading, _, _ in FIGURES.values())),
@@ -256,6 +281,8 @@ def main():
                         default=HERE.parents[1] / "build/tests/bench/engine_bench", help="the built engine_bench")
     parser.add_argument("--work", type=pathlib.Path, default=environments.cache() / "bench-models", metavar="DIR",
                         help="keeps checkpoints and what peers read, and logs (default: %(default)s)")
+    parser.add_argument("--patience", type=int, default=0, metavar="S",
+                        help="before each peer, wait up to so long for other programs to be quiet")
     parser.add_argument("--timeout", type=int, default=1800, metavar="S", help="for measuring one peer")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument("--svg", type=pathlib.Path, metavar="FILE", help="draw the figures into this file")
