@@ -24,7 +24,8 @@ picture each time, so that no cache of prompts helps; greedily, and exactly --to
                   for each other suffer far more than such a share
 
 Ratios compare the engine with the best peer of as many bits: above 1 the engine is faster, or smaller. Give it a quiet
-machine; the load average at start and end is part of the report.
+machine; the load average at start and end is part of the report. Leave the engine's build alone meanwhile: figures of
+two builds are told from each other, and the status is 1.
 """
 
 import argparse
@@ -106,10 +107,17 @@ def wait_for_quiet(patience):
             return
 
 
-def commit():
-    answer = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=HERE, capture_output=True,
-                            text=True)
-    return answer.stdout.strip() or "unknown"
+def build_of(engine):
+    """Names the build of an engine_bench and of our library that it loads; another build has another name."""
+    answer = subprocess.run(["ldd", engine], capture_output=True, text=True)
+    libraries = [pathlib.Path(line.split()[2]) for line in answer.stdout.splitlines()
+                 if line.strip().startswith("libvlm") and line.split()[2].startswith("/")]
+    return "build " + environments.key(engine, *libraries)
+
+
+def mixed_builds(measured):
+    """Whether the engine was built anew between its measurements: then its figures do not belong together."""
+    return len({peer["version"] for peer in measured if peer["name"].startswith("engine-")}) > 1
 
 
 # ---- One peer
@@ -124,7 +132,7 @@ def engine_figures(answer):
     """What engine_bench printed, under the names that the peers' programs use."""
     report = json.loads(answer)
     first, batch = report["first"], report["batches"][0]
-    return {"version": commit(), "load_s": report["load_s"], "load_peak_mib": report["load_peak_mib"],
+    return {"load_s": report["load_s"], "load_peak_mib": report["load_peak_mib"],
             "prompt_tokens": first["prompt_tokens"], "first_token_s": first["first_token_s"],
             "token_s": batch["token_s"], "decode_tokens_per_s": batch["decode_tokens_per_s"],
             "peak_mib": report["peak_mib"], "vision_s": first["vision_s"]}
@@ -154,13 +162,19 @@ def prepare(name, options, model, log, broken):
 def measure(name, command, variables, options, log):
     bits, runner, _ = PEERS[name]
     wait_for_quiet(options.patience)
+    build = build_of(options.engine) if runner == "engine" else None
     start, busy, own = time.perf_counter(), busy_s(), resource.getrusage(resource.RUSAGE_CHILDREN)
     answer = environments.run(command, log, options.timeout, answer=True, env={
         **os.environ, "OMP_NUM_THREADS": str(options.threads), **variables})
     took = time.perf_counter() - start
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     own_s = spent.ru_utime + spent.ru_stime - own.ru_utime - own.ru_stime
-    figures = engine_figures(answer) if runner == "engine" else peer_figures(answer)
+    if runner == "engine":
+        figures = {"version": build, **engine_figures(answer)}
+        if build_of(options.engine) != build:
+            raise Failure("the engine was built anew while it was measured")
+    else:
+        figures = peer_figures(answer)
     return {"name": name, "bits": bits, **figures, "took_s": took,
             "others_cores": max(busy_s() - busy - own_s, 0) / took}
 
@@ -263,6 +277,8 @@ def tables(report):
             compared = [comparison(measured, bits, figure, of) for figure in FIGURES]
             if any(compared):
                 lines.append(row(bits, of, *(f"{one[0]:.2f} ({one[1]})" if one else "–" for one in compared)))
+    if mixed_builds(measured):
+        lines += ["", "**The engine was built anew during this run: its figures do not belong together.**"]
     for peer in report["failed"]:
         lines += ["", f"Not measured: {peer['name']}: {peer['error']}"]
     return "\n".join(lines) + "\n"
@@ -324,6 +340,8 @@ def main():
         options.svg.write_text(plot.draw(report, FIGURES, value))
     if not report["peers"]:
         raise SystemExit("peers.py: nobody could be measured")
+    if mixed_builds(report["peers"]):
+        raise SystemExit("peers.py: the engine was built anew during the run")
 
 
 if __name__ == "__main__":

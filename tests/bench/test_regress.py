@@ -29,7 +29,7 @@ def engine_bench():
 
 def of_peers():
     def peer(name, bits, first, rate):
-        return {"name": name, "bits": bits, "load_s": 1.0, "first_token_s": spread(first), "decode_tokens_per_s": rate,
+        return {"name": name, "bits": bits, "version": "1", "load_s": 1.0, "first_token_s": spread(first), "decode_tokens_per_s": rate,
                 "token_s": spread(1 / rate), "peak_mib": 1000.0, "prompt_tokens": 600, "took_s": 30.0,
                 "others_cores": 0.0}
     return {"size": "tiny", "date": "2026-01-01", "tokens": 64, "rounds": 3,
@@ -128,6 +128,14 @@ def test_the_report_names_everyone():
     for peer in report["peers"]:
         assert peer["name"] in text and peer["name"] in drawing
     assert "Not measured: openvino-int4: no disk" in text
+
+
+def test_figures_of_two_builds_are_told():
+    report = of_peers()
+    report["peers"].append({**report["peers"][0], "name": "engine-int4", "bits": 4})
+    assert "built anew" not in peers.tables(report)
+    report["peers"][-1]["version"] = "2"
+    assert "built anew" in peers.tables(report)
 
 
 def test_a_peer_that_fails_does_not_end_the_run(tmp_path):
