@@ -29,9 +29,9 @@ def engine_bench():
 
 def of_peers():
     def peer(name, bits, first, rate):
-        return {"name": name, "bits": bits, "version": "1", "load_s": 1.0, "first_token_s": spread(first), "decode_tokens_per_s": rate,
-                "token_s": spread(1 / rate), "peak_mib": 1000.0, "prompt_tokens": 600, "took_s": 30.0,
-                "others_cores": 0.0}
+        return {"name": name, "bits": bits, "version": "1", "load_s": 1.0, "first_token_s": spread(first),
+                "decode_tokens_per_s": rate, "token_s": spread(1 / rate), "peak_mib": 1000.0, "prompt_tokens": 600,
+                "took_s": 30.0, "others_cores": 0.0}
     return {"size": "tiny", "date": "2026-01-01", "tokens": 64, "rounds": 3,
             "machine": {"cpu": "x", "cores": 2, "threads": 2, "flags": [], "load_average_at_start": 0.0,
                         "load_average_at_end": 0.0},
