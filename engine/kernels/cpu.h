@@ -12,6 +12,7 @@
   __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")))
 #else
 #define VLM_AVX2
+#define VLM_AVX512
 #endif
 
 /// For the lambdas that with_vectors() takes, and for what they call.
@@ -60,6 +61,12 @@ inline bool has_amx_bfloat16() {
 
 template <typename Kernel>
 VLM_AVX2 void run_avx2(const Kernel& kernel) {
+  kernel();
+}
+
+/// Runs `kernel`, likewise, as compiled for AVX-512: only where has_avx512().
+template <typename Kernel>
+VLM_AVX512 void run_avx512(const Kernel& kernel) {
   kernel();
 }
 

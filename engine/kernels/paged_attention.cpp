@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/bfloat16.h"
@@ -16,27 +17,52 @@
 namespace vlm {
 namespace {
 
-// What the compiler spreads over the vector registers that the processor has.
-constexpr int64_t kLanes = 8;
-using Lanes [[gnu::vector_size(32)]] = float;
-using Halves [[gnu::vector_size(16)]] = uint16_t;
-using Words [[gnu::vector_size(32)]] = uint32_t;
+// What the compiler spreads over the vector registers that the processor has: kLanes elements in
+// one, kBlocks registers of each query head in use at once.
+template <int kLanes>
+struct Vectors;
+template <>
+struct Vectors<8> {
+  using Lanes [[gnu::vector_size(32)]] = float;
+  using Halves [[gnu::vector_size(16)]] = uint16_t;
+  using Words [[gnu::vector_size(32)]] = uint32_t;
+  static constexpr int kBlocks = 2;
+};
+template <>
+struct Vectors<16> {
+  using Lanes [[gnu::vector_size(64)]] = float;
+  using Halves [[gnu::vector_size(32)]] = uint16_t;
+  using Words [[gnu::vector_size(64)]] = uint32_t;
+  static constexpr int kBlocks = 4;
+};
+
+template <int kLanes>
+using Lanes = typename Vectors<kLanes>::Lanes;
 
 // References, since vectors by value are passed differently from processor to processor.
-VLM_INLINE inline void load(const float* from, Lanes& to) {
+template <int kLanes>
+VLM_INLINE inline void load(const float* from, Lanes<kLanes>& to) {
   std::memcpy(&to, from, sizeof to);
 }
 
-VLM_INLINE inline void load(const uint16_t* from, Lanes& to) {
-  Halves halves;
+template <int kLanes>
+VLM_INLINE inline void load(const uint16_t* from, Lanes<kLanes>& to) {
+  typename Vectors<kLanes>::Halves halves;
   std::memcpy(&halves, from, sizeof halves);
+  using Words = typename Vectors<kLanes>::Words;
   const Words words = __builtin_convertvector(halves, Words) << 16;
   std::memcpy(&to, &words, sizeof to);
 }
 
-VLM_INLINE inline float total(const Lanes& lanes) {
+VLM_INLINE inline float total(const Lanes<8>& lanes) {
   return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
          ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+VLM_INLINE inline float total(const Lanes<16>& lanes) {
+  const Lanes<8> halves = __builtin_shufflevector(lanes, lanes, 0, 1, 2, 3, 4, 5, 6, 7) +
+                          __builtin_shufflevector(lanes, lanes, 8, 9, 10, 11, 12, 13, 14, 15);
+  return total(halves);
 }
 
 struct Scratch {
@@ -55,20 +81,31 @@ struct Group {
   Scratch& scratch;
 };
 
+// Slots lie apart from each other, which no processor foresees: asks for `bytes` of the token that
+// will be read some tokens from now.
+template <typename T>
+VLM_INLINE inline void announce(const Group<T>& group, const T* cache, int64_t t, int64_t bytes) {
+  constexpr int64_t kAhead = 12, kLine = 64;
+  const int64_t next = std::min(t + kAhead, group.span - 1);
+  const char* data = reinterpret_cast<const char*>(cache + group.slots[next] * group.slot_stride);
+  for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(data + at);
+}
+
 // The scores of `kHeads` query heads from `head` on; each key is read once for all of them.
-template <int kHeads, typename T>
+template <int kLanes, int kHeads, typename T>
 VLM_INLINE inline void score(const Group<T>& group, int64_t head) {
   const float* query = group.scratch.query.data() + head * group.dim;
   float* scores = group.scratch.scores.data() + head * group.span;
   const int64_t whole = group.dim / kLanes * kLanes;
   for (int64_t t = 0; t < group.span; ++t) {
     const T* key = group.keys + group.slots[t] * group.slot_stride;
-    Lanes sums[kHeads] = {};
+    announce(group, group.keys, t, group.dim * static_cast<int64_t>(sizeof(T)));
+    Lanes<kLanes> sums[kHeads] = {};
     for (int64_t i = 0; i < whole; i += kLanes) {
-      Lanes k, q;
-      load(key + i, k);
+      Lanes<kLanes> k, q;
+      load<kLanes>(key + i, k);
       for (int h = 0; h < kHeads; ++h) {
-        load(query + h * group.dim + i, q);
+        load<kLanes>(query + h * group.dim + i, q);
         sums[h] += q * k;
       }
     }
@@ -80,24 +117,43 @@ VLM_INLINE inline void score(const Group<T>& group, int64_t head) {
   }
 }
 
-// Adds the values of all tokens, weighted by the scores, for `kHeads` heads from `head` on.
-template <int kHeads, typename T>
-VLM_INLINE inline void mix(const Group<T>& group, int64_t head) {
-  float* sums = group.scratch.sums.data() + head * group.dim;
-  const float* scores = group.scratch.scores.data() + head * group.span;
-  const int64_t whole = group.dim / kLanes * kLanes;
-  for (int64_t i = 0; i < whole; i += kLanes) {
-    Lanes mixed[kHeads] = {};
-    for (int64_t t = 0; t < group.span; ++t) {
-      Lanes value;
-      load(group.values + group.slots[t] * group.slot_stride + i, value);
-      for (int h = 0; h < kHeads; ++h) mixed[h] += value * scores[h * group.span + t];
+// Adds `kBlocks` registers' worth of all tokens' values from element `first` on, weighted by the
+// scores: sums stay in registers, and each token's values are read one after the other.
+template <int kLanes, int kBlocks, int kHeads, typename T>
+VLM_INLINE inline void mix_panel(const Group<T>& group, const float* scores, int64_t first,
+                                 float* sums) {
+  Lanes<kLanes> mixed[kHeads][kBlocks] = {};
+  for (int64_t t = 0; t < group.span; ++t) {
+    const T* value = group.values + group.slots[t] * group.slot_stride + first;
+    announce(group, group.values + first, t, kBlocks * kLanes * static_cast<int64_t>(sizeof(T)));
+    Lanes<kLanes> values[kBlocks];
+    for (int block = 0; block < kBlocks; ++block) {
+      load<kLanes>(value + block * kLanes, values[block]);
     }
     for (int h = 0; h < kHeads; ++h) {
-      std::memcpy(sums + h * group.dim + i, &mixed[h], sizeof(Lanes));
+      const float weight = scores[h * group.span + t];
+      for (int block = 0; block < kBlocks; ++block) mixed[h][block] += values[block] * weight;
     }
   }
-  for (int64_t i = whole; i < group.dim; ++i) {
+  for (int h = 0; h < kHeads; ++h) {
+    std::memcpy(sums + h * group.dim + first, mixed[h], sizeof mixed[h]);
+  }
+}
+
+// Adds the values of all tokens, weighted by the scores, for `kHeads` heads from `head` on.
+template <int kLanes, int kHeads, typename T>
+VLM_INLINE inline void mix(const Group<T>& group, int64_t head) {
+  constexpr int kBlocks = Vectors<kLanes>::kBlocks;
+  float* sums = group.scratch.sums.data() + head * group.dim;
+  const float* scores = group.scratch.scores.data() + head * group.span;
+  int64_t i = 0;
+  for (; i + kBlocks * kLanes <= group.dim; i += kBlocks * kLanes) {
+    mix_panel<kLanes, kBlocks, kHeads>(group, scores, i, sums);
+  }
+  for (; i + kLanes <= group.dim; i += kLanes) {
+    mix_panel<kLanes, 1, kHeads>(group, scores, i, sums);
+  }
+  for (; i < group.dim; ++i) {
     for (int h = 0; h < kHeads; ++h) {
       float sum = 0;
       for (int64_t t = 0; t < group.span; ++t) {
@@ -116,16 +172,16 @@ VLM_INLINE inline void soften(float* scores, int64_t span) {
   for (int64_t t = 0; t < span; ++t) scores[t] /= total;
 }
 
-template <int kHeads, typename T>
+template <int kLanes, int kHeads, typename T>
 VLM_INLINE inline void attend_heads(const Group<T>& group, int64_t head) {
-  score<kHeads>(group, head);
+  score<kLanes, kHeads>(group, head);
   for (int h = 0; h < kHeads; ++h) {
     soften(group.scratch.scores.data() + (head + h) * group.span, group.span);
   }
-  mix<kHeads>(group, head);
+  mix<kLanes, kHeads>(group, head);
 }
 
-template <typename T>
+template <int kLanes, typename T>
 VLM_INLINE inline void attend(const PagedAttentionArgs& args, int64_t row, int64_t kv_head,
                               Scratch& scratch) {
   const int64_t heads = args.heads / args.kv_heads;
@@ -147,20 +203,25 @@ VLM_INLINE inline void attend(const PagedAttentionArgs& args, int64_t row, int64
   scratch.scores.resize(static_cast<size_t>(heads * group.span));
   scratch.sums.resize(static_cast<size_t>(heads * dim));
   for (int64_t i = 0; i < heads * dim; ++i) scratch.query[i] = widen(q[i]) * args.scale;
-  constexpr int kBlock = 4;
+  constexpr int kHeads = 4;
   int64_t head = 0;
-  for (; head + kBlock <= heads; head += kBlock) attend_heads<kBlock>(group, head);
-  for (; head < heads; ++head) attend_heads<1>(group, head);
+  for (; head + kHeads <= heads; head += kHeads) attend_heads<kLanes, kHeads>(group, head);
+  for (; head < heads; ++head) attend_heads<kLanes, 1>(group, head);
   for (int64_t i = 0; i < heads * dim; ++i) narrow(scratch.sums[i], out + i);
 }
 
 template <typename T>
 void attend_range(const PagedAttentionArgs& args, int64_t begin, int64_t end, Scratch& scratch) {
-  with_vectors([&]() VLM_INLINE {
+  const auto attend_all = [&]<int kLanes>(std::integral_constant<int, kLanes>) VLM_INLINE {
     for (int64_t i = begin; i < end; ++i) {
-      attend<T>(args, i / args.kv_heads, i % args.kv_heads, scratch);
+      attend<kLanes, T>(args, i / args.kv_heads, i % args.kv_heads, scratch);
     }
-  });
+  };
+  if (has_avx512()) {
+    run_avx512([&]() VLM_INLINE { attend_all(std::integral_constant<int, 16>()); });
+  } else {
+    with_vectors([&]() VLM_INLINE { attend_all(std::integral_constant<int, 8>()); });
+  }
 }
 
 }  // namespace
