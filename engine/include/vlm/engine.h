@@ -67,7 +67,7 @@ class Engine {
   virtual void cancel(RequestId id) = 0;
 };
 
-/// Fraction done in [0, 1] and what is being done; called on the thread that loads, one call at a time.
+/// Fraction done in [0, 1] and what is being done; called on the thread that loads, not the caller's.
 using LoadProgress = std::function<void(double fraction, const std::string& what)>;
 
 /// Checks path, configuration and tensor headers without reading weights. Reentrant.
