@@ -60,6 +60,7 @@ GpuStep::GpuStep(const Decoder& decoder, KvCache& cache, const StepBuffers& buff
       module_(*module_for(decoder.embedding_table())),
       type_(*kernel_type(decoder.embedding_table().scalar_type())),
       info_(module_.info(decoder.embedding_table().device().index())),
+      stream_(current_stream(decoder.embedding_table().device())),
       max_rows_(max_rows) {
   const TextConfig& config = decoder.config();
   const int64_t q_size = config.heads * config.head_dim;
@@ -104,6 +105,7 @@ GpuStep::GpuStep(const Decoder& decoder, KvCache& cache, const StepBuffers& buff
 }
 
 GpuStep::~GpuStep() {
+  module_.synchronize(stream_);  // a step that nobody asked for may still run
   for (const auto& [rows, graph] : graphs_) {
     if (graph != nullptr) module_.destroy_graph(graph);
   }
@@ -141,7 +143,7 @@ GpuStep::Ticket GpuStep::run() {
   start();
   Outcome& mine = outcome(++last_);
   mine.picked.copy_(picked_, /*non_blocking=*/true);
-  require(module_.record_event(mine.event, current_stream(x_.device())), kDoing);
+  require(module_.record_event(mine.event, stream_), kDoing);
   return last_;
 }
 
@@ -155,32 +157,31 @@ GpuStep::Ticket GpuStep::run_on(const std::vector<int32_t>& upcoming) {
   args.tokens = static_cast<const int64_t*>(picked_.const_data_ptr());
   args.upcoming = before.upcoming.device.const_data_ptr<int32_t>();
   args.spare_slot = static_cast<int32_t>(cache_.keys(0).size(0) - 1);
-  require(module_.advance(args, current_stream(x_.device())), kDoing);
+  require(module_.advance(args, stream_), kDoing);
   return run();
 }
 
 // The first run of a bucket is an ordinary one, in which libtorch allocates what it keeps; what it
 // did is recorded then.
 void GpuStep::start() {
-  void* stream = current_stream(x_.device());
   const auto found = graphs_.find(rows_);
   if (found != graphs_.end() && found->second != nullptr) {
-    require(module_.launch_graph(found->second, stream), kDoing);
+    require(module_.launch_graph(found->second, stream_), kDoing);
     return;
   }
   enqueue(rows_);
   if (found != graphs_.end()) return;  // it could not be recorded
-  if (!module_.begin_capture(stream)) {
+  if (!module_.begin_capture(stream_)) {
     graphs_[rows_] = nullptr;
     return;
   }
   try {
     enqueue(rows_);
   } catch (...) {
-    module_.destroy_graph(module_.end_capture(stream));
+    module_.destroy_graph(module_.end_capture(stream_));
     throw;
   }
-  graphs_[rows_] = module_.end_capture(stream);
+  graphs_[rows_] = module_.end_capture(stream_);
 }
 
 at::Tensor GpuStep::logits() const {
@@ -204,7 +205,7 @@ void GpuStep::enqueue(int64_t rows) {
   embed.rows = rows;
   embed.size = decoder_.config().hidden_size;
   embed.type = type_;
-  require(module_.embed(embed, current_stream(x_.device())), kDoing);
+  require(module_.embed(embed, stream_), kDoing);
   int64_t index = 0;
   for (const Decoder::Layer& layer : decoder_.layers()) {
     attend(layer, index++, rows);
@@ -238,7 +239,7 @@ void GpuStep::add_product(const Linear& linear, const at::Tensor& input, int64_t
     args.x = input.const_data_ptr();
     args.out = x_.mutable_data_ptr();
     args.output = MatVecOutput::kAdd;
-    if (module_.matvec(args, current_stream(x_.device()))) return;
+    if (module_.matvec(args, stream_)) return;
   }
   const at::Tensor delta = delta_.narrow(0, 0, rows);
   require(linear.forward_into(input.narrow(0, 0, rows), delta), kDoing);
@@ -278,13 +279,12 @@ void GpuStep::attend(const Decoder::Layer& layer, int64_t index, int64_t rows) {
 
 // The product of the normalized x: both in one kernel where that has room for the rows.
 bool GpuStep::normalized_product(GpuMatVecArgs& args, const at::Tensor& norm_weight, int64_t rows) {
-  void* stream = current_stream(x_.device());
   args.x = x_.const_data_ptr();
   args.norm_weight = norm_weight.const_data_ptr();
-  if (rows <= kNormRowsOnGpu && module_.matvec(args, stream)) return true;
+  if (rows <= kNormRowsOnGpu && module_.matvec(args, stream_)) return true;
   args.x = normalize(norm_weight, rows).const_data_ptr();
   args.norm_weight = nullptr;
-  return module_.matvec(args, stream);
+  return module_.matvec(args, stream_);
 }
 
 void GpuStep::look_back(int64_t index, int64_t rows) {
@@ -308,9 +308,8 @@ void GpuStep::look_back(int64_t index, int64_t rows) {
   args.splits = splits_for(config, rows, info_.processors);
   args.partials = partials_.mutable_data_ptr<float>();
   args.arrivals = arrivals_.mutable_data_ptr<int32_t>();
-  void* stream = current_stream(x_.device());
-  if (module_.split_attention(args, stream)) return;
-  require(module_.paged_attention(args.base, stream), kDoing);
+  if (module_.split_attention(args, stream_)) return;
+  require(module_.paged_attention(args.base, stream_), kDoing);
 }
 
 void GpuStep::transform(const Decoder::Layer& layer, int64_t rows) {
@@ -336,7 +335,6 @@ void GpuStep::transform(const Decoder::Layer& layer, int64_t rows) {
 }
 
 void GpuStep::finish(int64_t rows) {
-  void* stream = current_stream(x_.device());
   GpuMatVecArgs args;
   bool done = false;
   if (few_rows(decoder_.lm_head(), rows, args)) {
@@ -359,7 +357,7 @@ void GpuStep::finish(int64_t rows) {
                                            max_rows_ * static_cast<int64_t>(sizeof(int64_t)));
   pick.rows = rows;
   pick.vocab_size = decoder_.config().vocab_size;
-  require(module_.pick(pick, stream), kDoing);
+  require(module_.pick(pick, stream_), kDoing);
 }
 
 }  // namespace vlm

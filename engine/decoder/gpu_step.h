@@ -21,9 +21,9 @@ namespace vlm {
 /// Thread-bound.
 class GpuStep {
  public:
-  /// Null where the device, its module or the weights' type have no such step. All arguments must
-  /// outlive it; the step works on `buffers` and on `cache`, whose last slot is the spare one of
-  /// padded rows.
+  /// Null where the device, its module or the weights' type have no such step. Steps run on the
+  /// stream that is current now, which must be so at every call. All arguments must outlive it; the
+  /// step works on `buffers` and on `cache`, whose last slot is the spare one of padded rows.
   static std::unique_ptr<GpuStep> make(const Decoder& decoder, KvCache& cache,
                                        const StepBuffers& buffers, int64_t max_rows);
   ~GpuStep();
@@ -83,6 +83,7 @@ class GpuStep {
   const CudaModule& module_;
   KernelType type_;
   GpuInfo info_;
+  void* stream_;  // the one that was current at construction, and is at every call
   int64_t max_rows_;
   int64_t rows_ = 0;
   std::map<int64_t, void*> graphs_;
