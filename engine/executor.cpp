@@ -8,8 +8,13 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/util/Exception.h>
+#include <torch/version.h>
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 11
+#include <c10/core/CachingDeviceAllocator.h>
+#endif
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <optional>
 #include <utility>
@@ -352,6 +357,20 @@ class TorchExecutor : public Executor {
 
 }  // namespace
 
+namespace {
+
+// What a closed engine held stays with libtorch, for a stream that no other engine uses. Not asked
+// for before there was one.
+void give_back_closed_engines_memory(at::Device device) {
+  static std::atomic<bool> loaded_before = false;
+  if (device.is_cpu() || !loaded_before.exchange(true)) return;
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 11
+  c10::getDeviceAllocator(device.type())->emptyCache();
+#endif
+}
+
+}  // namespace
+
 std::unique_ptr<Executor> make_executor(const ModelSpec& spec,
                                         std::shared_ptr<const Checkpoint> checkpoint,
                                         const LoadProgress& progress, std::stop_token stop) {
@@ -360,6 +379,7 @@ std::unique_ptr<Executor> make_executor(const ModelSpec& spec,
     const at::Device device = resolve_device(spec.device);
     const auto format = packed_format(spec.quantization);
     const DType dtype = resolve_dtype(spec.dtype, checkpoint->config().stored_dtype, device);
+    give_back_closed_engines_memory(device);
     std::optional<c10::Stream> stream;
     if (!device.is_cpu()) stream = work_stream(device);
     const c10::OptionalStreamGuard stream_guard(stream);

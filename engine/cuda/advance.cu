@@ -9,8 +9,8 @@ namespace {
 constexpr int kThreads = 64;
 
 __global__ void __launch_bounds__(kThreads) advance_kernel(AdvanceArgs args) {
-  // The next ones may not start before this one's end: attention reads lengths and slots ahead of its
-  // wait.
+  // The next ones may not start before this one's end: attention reads lengths and slots ahead of
+  // its wait.
   wait_for_inputs();
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (row >= args.rows) return;

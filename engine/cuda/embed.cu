@@ -10,8 +10,10 @@ constexpr int kThreads = 256;
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads) embed_kernel(EmbedArgs args) {
-  let_next_start();
+  // In this order: attention reads ahead of its wait what the kernel before this one may have
+  // written.
   wait_for_inputs();
+  let_next_start();
   const int64_t row = blockIdx.x;
   const T* from = static_cast<const T*>(args.table) + args.ids[row] * args.size;
   T* to = static_cast<T*>(args.out) + row * args.size;
@@ -19,6 +21,11 @@ __global__ void __launch_bounds__(kThreads) embed_kernel(EmbedArgs args) {
 }
 
 }  // namespace
+
+bool has_code() {
+  cudaFuncAttributes attributes;
+  return succeeded(cudaFuncGetAttributes(&attributes, embed_kernel<float>));
+}
 
 bool embed_cuda(const EmbedArgs& args, void* stream) {
   if (args.rows < 1) return false;

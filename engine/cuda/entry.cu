@@ -28,6 +28,7 @@ int attribute(cudaDeviceAttr which, int device) {
 }
 
 GpuInfo info(int device) {
+  if (!has_code()) return {};
   return {attribute(cudaDevAttrMultiProcessorCount, device),
           attribute(cudaDevAttrComputeCapabilityMajor, device)};
 }

@@ -175,6 +175,9 @@ struct UnpackArgs {
   KernelType type = KernelType::kFloat32;
 };
 
+/// Whether the module holds code for the current GPU.
+bool has_code();
+
 bool paged_attention_cuda(const PagedAttentionArgs& args, void* stream);
 bool split_attention_cuda(const SplitAttentionArgs& args, void* stream);
 bool add_norm_cuda(const AddNormArgs& args, void* stream);

@@ -9,7 +9,7 @@
 namespace vlm {
 
 /// Increases whenever CudaModule or an argument struct changes.
-inline constexpr uint32_t kCudaModuleAbi = 2;
+inline constexpr uint32_t kCudaModuleAbi = 3;
 
 /// What decides about the work that a GPU is given.
 struct GpuInfo {
@@ -24,7 +24,8 @@ struct CudaModule {
   int (*device_count)();
   /// Bytes free on a GPU; false where it cannot be asked.
   bool (*memory_free)(int device, size_t* free_bytes);
-  /// Zeros where it cannot be asked.
+  /// Of the current GPU, which `device` is; zeros where it cannot be asked, or where the module
+  /// holds no code for it.
   GpuInfo (*info)(int device);
   /// What the last call of this thread that failed says of it.
   const char* (*last_error)();

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/device.h"
 #include "cuda/tensor_ops.h"
@@ -45,8 +46,10 @@ std::unique_ptr<GpuStep> GpuStep::make(const Decoder& decoder, KvCache& cache,
   if (module == nullptr || head_dim % 2 != 0 || head_dim > kMostHeadDim) return nullptr;
   // Packed weights need a matrix instruction of 16-bit types.
   const GpuInfo info = module->info(table.device().index());
+  if (info.compute_major == 0) return nullptr;
   const bool matrix_units = info.compute_major >= 8 && table.scalar_type() != at::kFloat &&
                             decoder.config().hidden_size % 8 == 0 &&
+                            decoder.config().heads * head_dim % 8 == 0 &&
                             decoder.config().intermediate_size % 8 == 0;
   if (packed(decoder) && !matrix_units) return nullptr;
   return std::unique_ptr<GpuStep>(new GpuStep(decoder, cache, buffers, max_rows, table.options()));
@@ -77,7 +80,8 @@ GpuStep::GpuStep(const Decoder& decoder, KvCache& cache, const StepBuffers& buff
   narrow_logits_ = rows_of(config.vocab_size);
   logits_ = at::empty({max_rows, config.vocab_size}, options.dtype(at::kFloat));
 
-  const int64_t context = std::max<int64_t>(context_length(config), 1);
+  // No sequence has more tokens than the cache has slots.
+  const int64_t context = std::clamp<int64_t>(context_length(config), 1, cache.keys(0).size(0));
   const at::Tensor positions = at::arange(context, options.dtype(at::kLong));
   angles_ = decoder.rope().angles(positions, positions.add(1));
   angles_.cos = angles_.cos.to(options.dtype()).contiguous();
@@ -166,8 +170,9 @@ GpuStep::Ticket GpuStep::run_on(const std::vector<int32_t>& upcoming) {
 void GpuStep::start() {
   const auto found = graphs_.find(rows_);
   if (found != graphs_.end() && found->second != nullptr) {
-    require(module_.launch_graph(found->second, stream_), kDoing);
-    return;
+    if (module_.launch_graph(found->second, stream_)) return;
+    // Where memory is too short for that, the step itself may still run; a lost GPU tells below.
+    module_.destroy_graph(std::exchange(found->second, nullptr));
   }
   enqueue(rows_);
   if (found != graphs_.end()) return;  // it could not be recorded

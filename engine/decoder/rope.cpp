@@ -31,13 +31,16 @@ at::Tensor scale_llama3(const at::Tensor& inv_freq, const RopeConfig& config, in
 
 Rope::Rope(const TextConfig& config, at::Device device)
     : config_(config.rope), max_positions_(config.max_positions), head_dim_(config.head_dim) {
-  const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
+  // Computed on the CPU, as the reference does: powers differ from device to device.
+  const auto options = at::TensorOptions().dtype(at::kFloat);
   exponents_ = at::arange(0, head_dim_, 2, options) / static_cast<double>(head_dim_);
   inv_freq_ = at::reciprocal(at::pow(config_.theta, exponents_));
   if (config_.type == RopeConfig::Type::kLinear) inv_freq_ = inv_freq_ / config_.factor;
   if (config_.type == RopeConfig::Type::kLlama3) {
     inv_freq_ = scale_llama3(inv_freq_, config_, config_.original_max_positions);
   }
+  exponents_ = exponents_.to(device);
+  inv_freq_ = inv_freq_.to(device);
 }
 
 Rope::Angles Rope::angles(const at::Tensor& positions, const at::Tensor& lengths) const {

@@ -51,6 +51,8 @@ class Engine:
         return self.ask({"command": "check", "model": {"model": str(model), **spec}})
 
     def open(self, model, **spec):
+        """On the device $VLM_TEST_DEVICE, the CPU where that is not set, unless `spec` names one."""
+        spec.setdefault("device", os.environ.get("VLM_TEST_DEVICE", "cpu"))
         return self.ask({"command": "open", "model": {"model": str(model), **spec}})
 
     def run(self, requests):

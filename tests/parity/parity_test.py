@@ -248,7 +248,7 @@ def run_case(tally, engine, spec, directory, verbose=False):
         compare_answer(tally, seed, reference, request, theirs, answer)
         if answer["ok"]:
             compare_partials(tally, seed, request, answer)
-    compare_batch(tally, engine, seed, requests, alone)
+    compare_batch(tally, engine, seed, requests, alone, expected)
     engine.forget_frames()
 
 
@@ -269,12 +269,16 @@ def compare_partials(tally, seed, request, answer):
     tally.check(seed, "partial texts", grows and ends, f"{partials} for {answer['text']!r}")
 
 
-def compare_batch(tally, engine, seed, requests, alone):
-    """The same requests at once, each twice, must give what each gave alone."""
+def compare_batch(tally, engine, seed, requests, alone, expected):
+    """The same requests at once, each twice, must give what each gave alone, or part from it at a near-tie: products of
+    more rows may round otherwise."""
     order = list(range(len(requests))) * 2
     answers = engine.run([engine_request(engine, requests[i], stream=n % 3) for n, i in enumerate(order)])
     for i, answer in zip(order, answers):
         same = answer.get("token_ids") == alone[i].get("token_ids") and answer["ok"] == alone[i]["ok"]
+        if not same and answer["ok"] and alone[i]["ok"] and is_near_tie(expected[i], answer["token_ids"]):
+            tally.near_tie("batch equals alone")
+            continue
         tally.check(seed, "batch equals alone", same,
                     f"{requests[i].kind}: {answer.get('token_ids', answer.get('error'))} instead of "
                     f"{alone[i].get('token_ids')}")
