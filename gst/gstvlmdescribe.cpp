@@ -101,6 +101,7 @@
 #include "gstvlmengine.h"
 #include "gstvlmfeeder.h"
 #include "gstvlmproperties.h"
+#include "gstvlmqueries.h"
 #include "gstvlmstream.h"
 
 #define GST_CAT_DEFAULT gst_vlm_debug
@@ -202,76 +203,27 @@ gboolean src_query(GstPad* pad, GstObject* parent, GstQuery* query) {
          gst_pad_query_default(pad, parent, query);
 }
 
-// The neighbours' agreement, to which meta-policy=exact adds the buffers that it holds.
-gboolean allocation(GstVlmDescribe* self, GstQuery* query) {
-  if (!gst_pad_peer_query(self->src, query)) {
-    return FALSE;
-  }
-  const gstvlm::Settings::Streaming streaming = self->d->shared.streaming();
-  GstCaps* caps = nullptr;
-  gst_query_parse_allocation(query, &caps, nullptr);
-  if (streaming.active && streaming.meta_policy == gstvlm::MetaPolicy::kExact) {
-    self->d->shared.held.ask(
-        query, gstvlm::buffers_to_hold(caps, streaming.interval_ns, streaming.max_pending,
-                                       streaming.max_held_bytes));
-  }
-  return TRUE;
-}
-
-// Everything goes on to the neighbour, past the text pad that GStreamer's own proxying would ask.
+// Everything goes on to the neighbour, but for what gstvlmqueries.h answers.
 gboolean sink_query(GstPad* pad, GstObject* parent, GstQuery* query) {
   GstVlmDescribe* self = GST_VLM_DESCRIBE(parent);
-  if (GST_QUERY_TYPE(query) == GST_QUERY_CAPS) {
-    GstCaps* filter = nullptr;
-    gst_query_parse_caps(query, &filter);
-    GstCaps* templ = gst_pad_get_pad_template_caps(pad);
-    GstCaps* peer = gst_pad_peer_query_caps(self->src, filter);
-    GstCaps* caps = gst_caps_intersect_full(peer, templ, GST_CAPS_INTERSECT_FIRST);
-    gst_query_set_caps_result(query, caps);
-    gst_caps_unref(caps);
-    gst_caps_unref(peer);
-    gst_caps_unref(templ);
-    return TRUE;
+  switch (GST_QUERY_TYPE(query)) {
+    case GST_QUERY_CAPS:
+      return gstvlm::answer_caps(pad, self->src, query);
+    case GST_QUERY_ACCEPT_CAPS:
+      return gstvlm::answer_accept_caps(pad, self->src, query);
+    case GST_QUERY_ALLOCATION:
+      return gstvlm::answer_allocation(self->d->shared, self->src, query);
+    default:
+      return gstvlm::answer_context(GST_ELEMENT(parent), query) ||
+             gst_pad_peer_query(self->src, query);
   }
-  if (GST_QUERY_TYPE(query) == GST_QUERY_ACCEPT_CAPS) {
-    GstCaps* caps = nullptr;
-    gst_query_parse_accept_caps(query, &caps);
-    GstCaps* templ = gst_pad_get_pad_template_caps(pad);
-    const gboolean accepted =
-        gst_caps_is_subset(caps, templ) && gst_pad_peer_query_accept_caps(self->src, caps);
-    gst_caps_unref(templ);
-    gst_query_set_accept_caps_result(query, accepted);
-    return TRUE;
-  }
-  if (GST_QUERY_TYPE(query) == GST_QUERY_ALLOCATION) {
-    return allocation(self, query);
-  }
-  return gstvlm::answer_context(GST_ELEMENT(parent), query) || gst_pad_peer_query(self->src, query);
 }
 
-// Text with its window's own time comes after the window and the time to describe it.
 gboolean text_query(GstPad* pad, GstObject* parent, GstQuery* query) {
   GstVlmDescribe* self = GST_VLM_DESCRIBE(parent);
-  if (GST_QUERY_TYPE(query) != GST_QUERY_LATENCY) {
-    return src_query(pad, parent, query);
-  }
-  if (!gst_pad_peer_query(self->sink, query)) {
-    return FALSE;
-  }
-  const gstvlm::Settings::Streaming streaming = self->d->shared.streaming();
-  const bool window = streaming.text_timing == gstvlm::TextTiming::kWindow ||
-                      (streaming.text_timing == gstvlm::TextTiming::kAuto &&
-                       streaming.mode == gstvlm::Mode::kRecorded);
-  gboolean live = FALSE;
-  GstClockTime min = 0;
-  GstClockTime max = 0;
-  gst_query_parse_latency(query, &live, &min, &max);
-  if (live && window) {
-    const GstClockTime more = streaming.interval_ns + streaming.latency_ns;
-    gst_query_set_latency(query, live, min + more,
-                          GST_CLOCK_TIME_IS_VALID(max) ? max + more : GST_CLOCK_TIME_NONE);
-  }
-  return TRUE;
+  return GST_QUERY_TYPE(query) == GST_QUERY_LATENCY
+             ? gstvlm::answer_text_latency(self->d->shared, self->sink, query)
+             : src_query(pad, parent, query);
 }
 
 GstPad* request_pad(GstElement* element, GstPadTemplate* templ, const gchar*, const GstCaps*) {

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "gstvlmqueries.h"
+
+#include "gstvlmheld.h"
+
+namespace gstvlm {
+
+gboolean answer_caps(GstPad* pad, GstPad* other, GstQuery* query) {
+  GstCaps* filter = nullptr;
+  gst_query_parse_caps(query, &filter);
+  GstCaps* templ = gst_pad_get_pad_template_caps(pad);
+  GstCaps* peer = gst_pad_peer_query_caps(other, filter);
+  GstCaps* caps = gst_caps_intersect_full(peer, templ, GST_CAPS_INTERSECT_FIRST);
+  gst_query_set_caps_result(query, caps);
+  gst_caps_unref(caps);
+  gst_caps_unref(peer);
+  gst_caps_unref(templ);
+  return TRUE;
+}
+
+gboolean answer_accept_caps(GstPad* pad, GstPad* other, GstQuery* query) {
+  GstCaps* caps = nullptr;
+  gst_query_parse_accept_caps(query, &caps);
+  GstCaps* templ = gst_pad_get_pad_template_caps(pad);
+  const gboolean accepted =
+      gst_caps_is_subset(caps, templ) && gst_pad_peer_query_accept_caps(other, caps);
+  gst_caps_unref(templ);
+  gst_query_set_accept_caps_result(query, accepted);
+  return TRUE;
+}
+
+gboolean answer_allocation(Shared& shared, GstPad* src, GstQuery* query) {
+  if (!gst_pad_peer_query(src, query)) {
+    return FALSE;
+  }
+  const Settings::Streaming streaming = shared.streaming();
+  GstCaps* caps = nullptr;
+  gst_query_parse_allocation(query, &caps, nullptr);
+  if (streaming.active && streaming.meta_policy == MetaPolicy::kExact) {
+    shared.held.ask(query, buffers_to_hold(caps, streaming.interval_ns, streaming.max_pending,
+                                           streaming.max_held_bytes));
+  }
+  return TRUE;
+}
+
+gboolean answer_text_latency(Shared& shared, GstPad* sink, GstQuery* query) {
+  if (!gst_pad_peer_query(sink, query)) {
+    return FALSE;
+  }
+  const Settings::Streaming streaming = shared.streaming();
+  const bool window =
+      streaming.text_timing == TextTiming::kWindow ||
+      (streaming.text_timing == TextTiming::kAuto && streaming.mode == Mode::kRecorded);
+  gboolean live = FALSE;
+  GstClockTime min = 0;
+  GstClockTime max = 0;
+  gst_query_parse_latency(query, &live, &min, &max);
+  if (live && window) {
+    const GstClockTime more = streaming.interval_ns + streaming.latency_ns;
+    gst_query_set_latency(query, live, min + more,
+                          GST_CLOCK_TIME_IS_VALID(max) ? max + more : GST_CLOCK_TIME_NONE);
+  }
+  return TRUE;
+}
+
+}  // namespace gstvlm
