@@ -96,7 +96,8 @@ void install_sampling(GObjectClass* klass) {
   /**
    * GstVlmDescribe:seed:
    *
-   * Seed of sampling: with the same one, the same video gives the same texts. The largest value
+   * Seed of sampling: with the same one, the same video gives the same texts, but where a 16-bit
+   * type rounds otherwise because other windows are computed together. The largest value
    * means another one for each run.
    *
    * Since: 0.1

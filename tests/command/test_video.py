@@ -202,7 +202,8 @@ def test_a_prompt_longer_than_the_context(command, video, tmp_path):
 
 
 def test_a_seed_repeats(command, video):
-    wild = ["--temperature", 3, "--max-new-tokens", 16, "--min-new-tokens", 16, "--seed", 5]
+    # In float32: how many windows are computed together, which time decides, changes how 16-bit types round.
+    wild = ["--dtype", "float32", "--temperature", 3, "--max-new-tokens", 16, "--min-new-tokens", 16, "--seed", 5]
     first, again = command.json(*wild, video), command.json(*wild, video)
     assert [record["text"] for record in first] == [record["text"] for record in again]
 
