@@ -123,7 +123,7 @@ class TorchExecutor : public Executor {
         sampler_(limits_.max_rows, device),
         gpu_step_(GpuStep::make(decoder_, cache_, buffers_, limits_.max_rows)) {
     if (gpu_step_ != nullptr) {
-      run_ahead_.emplace(*gpu_step_, buffers_, sampler_, static_cast<int32_t>(limits_.cache_slots));
+      run_ahead_.emplace(*gpu_step_, buffers_, sampler_);
       limits_.looks_ahead = true;
     }
     info_.name = checkpoint_->name();
@@ -354,10 +354,6 @@ class TorchExecutor : public Executor {
   ModelInfo info_;
   std::map<std::string, Tensors> traces_;
 };
-
-}  // namespace
-
-namespace {
 
 // What a closed engine held stays with libtorch, for a stream that no other engine uses. Not asked
 // for before there was one.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // One thread for each element, or for as many as 16 bytes hold.
+#include "cuda/attention_index.h"
 #include "cuda/gate_function.cuh"
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
@@ -32,7 +33,6 @@ __global__ void __launch_bounds__(kThreads) gate_kernel(GateArgs args) {
 }  // namespace
 
 bool gate_cuda(const GateArgs& args, void* stream) {
-  constexpr int64_t kMaxGridY = 65535;
   if (args.rows < 1 || args.rows > kMaxGridY) return false;
   return with_type(args.type, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // One thread for each pair of elements that turn together, or for as many pairs as 16 bytes hold:
 // of q, k and, copied only, v.
+#include "cuda/attention_index.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
 #include "cuda/rotation.cuh"
@@ -67,7 +68,6 @@ bool wide_everywhere(const RotateStoreArgs& args) {
 
 bool rotate_store_cuda(const RotateStoreArgs& args, void* stream) {
   const RotateTarget& target = args.target;
-  constexpr int64_t kMaxGridY = 65535;
   if (args.rows < 1 || args.rows > kMaxGridY || target.head_dim % 2 != 0) return false;
   return with_type(args.type, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;

@@ -15,14 +15,24 @@
 
 #include "base/device.h"
 #include "cuda/tensor_ops.h"
-#include "kernels/paged_attention.h"
 
 namespace vlm {
 namespace {
 
-PagedAttentionArgs kernel_args(const TextConfig& config, const at::Tensor& q,
-                               const at::Tensor& keys, const at::Tensor& values,
-                               const CachedRows& cached, const at::Tensor& out, KernelType type) {
+// Without cutting the past into parts, which takes memory of its own (gpu_step.h does).
+bool attend_on_gpu(const CudaModule& module, const PagedAttentionArgs& args, at::Device device) {
+  SplitAttentionArgs whole;
+  whole.base = args;
+  void* stream = current_stream(device);
+  return module.split_attention(whole, stream) || module.paged_attention(args, stream);
+}
+
+}  // namespace
+
+PagedAttentionArgs attention_args(const TextConfig& config, const at::Tensor& q,
+                                  const at::Tensor& keys, const at::Tensor& values,
+                                  const CachedRows& cached, const at::Tensor& out,
+                                  KernelType type) {
   PagedAttentionArgs args;
   args.q = q.const_data_ptr();
   args.k_cache = keys.const_data_ptr();
@@ -40,16 +50,6 @@ PagedAttentionArgs kernel_args(const TextConfig& config, const at::Tensor& q,
   args.type = type;
   return args;
 }
-
-// Without cutting the past into parts, which takes memory of its own (gpu_step.h does).
-bool attend_on_gpu(const CudaModule& module, const PagedAttentionArgs& args, at::Device device) {
-  SplitAttentionArgs whole;
-  whole.base = args;
-  void* stream = current_stream(device);
-  return module.split_attention(whole, stream) || module.paged_attention(args, stream);
-}
-
-}  // namespace
 
 at::Tensor prompt_attention(const TextConfig& config, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& v) {
@@ -104,7 +104,7 @@ at::Tensor cached_attention(const TextConfig& config, const at::Tensor& q, const
   }
   const at::Tensor queries = q.contiguous();
   at::Tensor out = at::empty_like(queries);
-  const PagedAttentionArgs args = kernel_args(config, queries, keys, values, cached, out, *type);
+  const PagedAttentionArgs args = attention_args(config, queries, keys, values, cached, out, *type);
   if (on_cpu) {
     paged_attention_cpu(args);
   } else if (!attend_on_gpu(*module, args, q.device())) {

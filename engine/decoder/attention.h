@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "kernels/paged_attention.h"
 #include "loader/config.h"
 
 namespace vlm {
@@ -17,6 +18,12 @@ struct CachedRows {
 
   int64_t rows() const { return slot_table.defined() ? slot_table.size(0) : 0; }
 };
+
+/// What the kernels take (kernels/paged_attention.h). q and out: contiguous, with room for
+/// cached.rows() rows. The tensors must live until the kernel has run.
+PagedAttentionArgs attention_args(const TextConfig& config, const at::Tensor& q,
+                                  const at::Tensor& keys, const at::Tensor& values,
+                                  const CachedRows& cached, const at::Tensor& out, KernelType type);
 
 /// Causal attention within one whole prompt. q [tokens, heads, head_dim], k and v [tokens,
 /// kv_heads, head_dim] → [tokens, heads · head_dim].

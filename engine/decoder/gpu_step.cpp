@@ -6,7 +6,6 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "base/device.h"
@@ -16,8 +15,6 @@ namespace vlm {
 namespace {
 
 constexpr const char* kDoing = "running the language model";
-// Weights of up to so many rows go through our kernels, normalization and all; more are libtorch's.
-constexpr int64_t kFusedRows = 16;
 // Blocks of decode attention that a multiprocessor runs at once: pasts are cut so that as many fill
 // it, and no more.
 constexpr int64_t kBlocksAtOnce = 2;
@@ -89,8 +86,12 @@ GpuStep::GpuStep(const Decoder& decoder, KvCache& cache, const StepBuffers& buff
 
   int64_t floats = 1;
   for (int64_t rows = 1; rows <= max_rows; ++rows) {
-    const int64_t splits = splits_for(config, rows, info_.processors);
-    floats = std::max(floats, rows * config.heads * splits * (config.head_dim + 2));
+    SplitAttentionArgs args;
+    args.base.rows = rows;
+    args.base.heads = config.heads;
+    args.base.head_dim = config.head_dim;
+    args.splits = splits_for(config, rows, info_.processors);
+    floats = std::max(floats, args.floats());
   }
   partials_ = at::empty({floats}, options.dtype(at::kFloat));
   arrivals_ = at::zeros({max_rows * config.heads}, options.dtype(at::kInt));
@@ -116,6 +117,10 @@ GpuStep::~GpuStep() {
   for (const Outcome& outcome : outcomes_) {
     if (outcome.event != nullptr) module_.destroy_event(outcome.event);
   }
+}
+
+int32_t GpuStep::spare_slot() const {
+  return static_cast<int32_t>(cache_.keys(0).size(0) - 1);
 }
 
 int64_t GpuStep::bucket(int64_t rows) const {
@@ -160,7 +165,7 @@ GpuStep::Ticket GpuStep::run_on(const std::vector<int32_t>& upcoming) {
   AdvanceArgs args = buffers_.advance_args();
   args.tokens = static_cast<const int64_t*>(picked_.const_data_ptr());
   args.upcoming = before.upcoming.device.const_data_ptr<int32_t>();
-  args.spare_slot = static_cast<int32_t>(cache_.keys(0).size(0) - 1);
+  args.spare_slot = spare_slot();
   require(module_.advance(args, stream_), kDoing);
   return run();
 }
@@ -225,7 +230,7 @@ bool GpuStep::few_rows(const Linear& linear, int64_t rows, GpuMatVecArgs& args) 
   args.rows = rows;
   args.type = type_;
   args.eps = static_cast<float>(decoder_.config().rms_norm_eps);
-  return rows <= kFusedRows && type_ != KernelType::kFloat32 && info_.compute_major >= 8 &&
+  return rows <= kFewRowsOnGpu && type_ != KernelType::kFloat32 && info_.compute_major >= 8 &&
          args.matrix.inputs % 8 == 0;
 }
 
@@ -294,22 +299,9 @@ bool GpuStep::normalized_product(GpuMatVecArgs& args, const at::Tensor& norm_wei
 
 void GpuStep::look_back(int64_t index, int64_t rows) {
   const TextConfig& config = decoder_.config();
-  const CachedRows cached = buffers_.cached();
   SplitAttentionArgs args;
-  args.base.q = q_.const_data_ptr();
-  args.base.k_cache = cache_.keys(index).const_data_ptr();
-  args.base.v_cache = cache_.values(index).const_data_ptr();
-  args.base.out = mixed_.mutable_data_ptr();
-  args.base.slot_table = cached.slot_table.const_data_ptr<int32_t>();
-  args.base.table_stride = cached.slot_table.stride(0);
-  args.base.lengths = cached.lengths.const_data_ptr<int32_t>();
-  args.base.rows = rows;
-  args.base.heads = config.heads;
-  args.base.kv_heads = config.kv_heads;
-  args.base.head_dim = config.head_dim;
-  args.base.window = config.sliding_window;
-  args.base.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
-  args.base.type = type_;
+  args.base = attention_args(config, q_, cache_.keys(index), cache_.values(index),
+                             buffers_.cached(), mixed_, type_);
   args.splits = splits_for(config, rows, info_.processors);
   args.partials = partials_.mutable_data_ptr<float>();
   args.arrivals = arrivals_.mutable_data_ptr<int32_t>();

@@ -30,8 +30,9 @@ class GpuStep {
   GpuStep(const GpuStep&) = delete;
   GpuStep& operator=(const GpuStep&) = delete;
 
-  /// Rows that a step of so many takes: the rest must be padded.
+  /// Rows that a step of so many takes: the rest must be padded, with this slot.
   int64_t bucket(int64_t rows) const;
+  int32_t spare_slot() const;
 
   /// Ids that the picks of the next run must not be, one list for each row that has any. False,
   /// with nothing kept, where a list is longer than there is room for.

@@ -26,8 +26,6 @@ constexpr int64_t kFewRows = 32;
 constexpr int64_t kFewRowsOfFastType = 4;
 // The same with AVX-512; packed weights they always multiply in less time there.
 constexpr int64_t kFewRowsOfAvx512 = 64;
-// The same on a GPU.
-constexpr int64_t kFewRowsOnGpu = 16;
 // Widened at a time by each thread that packs.
 constexpr int64_t kWidenedWeights = int64_t{1} << 18;
 // Unpacked at a time by each thread.

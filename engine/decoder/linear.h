@@ -14,6 +14,9 @@
 
 namespace vlm {
 
+/// So many rows of x at most our own kernels take on a GPU in less time than libtorch does.
+inline constexpr int64_t kFewRowsOnGpu = 16;
+
 /// Part of a checkpoint's matrices: `name`.weight [outputs, inputs] and, where the matrix has one,
 /// `name`.bias [outputs].
 struct LinearPart {

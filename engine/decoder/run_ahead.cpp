@@ -10,8 +10,8 @@
 
 namespace vlm {
 
-RunAhead::RunAhead(GpuStep& step, StepBuffers& buffers, Sampler& sampler, int32_t spare_slot)
-    : step_(step), buffers_(buffers), sampler_(sampler), spare_slot_(spare_slot) {}
+RunAhead::RunAhead(GpuStep& step, StepBuffers& buffers, Sampler& sampler)
+    : step_(step), buffers_(buffers), sampler_(sampler) {}
 
 void RunAhead::start(const std::vector<DecodePart>& decodes, const std::vector<Choice>& choices,
                      bool alone) {
@@ -32,7 +32,7 @@ bool RunAhead::take_ahead(const std::vector<DecodePart>& decodes) {
 void RunAhead::start_afresh(const std::vector<DecodePart>& decodes,
                             const std::vector<Choice>& choices) {
   const auto count = static_cast<int64_t>(decodes.size());
-  buffers_.fill(decodes, step_.bucket(count), spare_slot_);
+  buffers_.fill(decodes, step_.bucket(count), step_.spare_slot());
   picked_ = std::all_of(choices.begin(), choices.end(), takes_the_likeliest);
   if (picked_) {
     std::vector<const std::vector<int64_t>*> banned(decodes.size());

@@ -20,7 +20,7 @@ namespace vlm {
 class RunAhead {
  public:
   /// All must outlive it.
-  RunAhead(GpuStep& step, StepBuffers& buffers, Sampler& sampler, int32_t spare_slot);
+  RunAhead(GpuStep& step, StepBuffers& buffers, Sampler& sampler);
 
   /// Enqueues a step of `decodes`, which is what answer() then tells of; the rows of `choices`, one
   /// choice for each sequence, count from the first of them. `alone`: nothing else joins the next
@@ -46,7 +46,6 @@ class RunAhead {
   GpuStep& step_;
   StepBuffers& buffers_;
   Sampler& sampler_;
-  int32_t spare_slot_;
   GpuStep::Ticket ticket_ = 0;  // of the step that was asked for
   std::vector<int64_t> rows_;   // where in it each of its decodes is
   bool picked_ = false;         // its picks are the answer
