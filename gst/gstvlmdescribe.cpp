@@ -97,6 +97,7 @@
 #include <cstring>
 
 #include "gstvlmcontext.h"
+#include "gstvlmcuda.h"
 #include "gstvlmdelivery.h"
 #include "gstvlmengine.h"
 #include "gstvlmfeeder.h"
@@ -198,8 +199,16 @@ gboolean text_event(GstPad* pad, GstObject* parent, GstEvent* event) {
   return src_event(pad, parent, event);
 }
 
+bool answer_context(GstVlmDescribe* self, GstQuery* query) {
+  GstElement* element = GST_ELEMENT(self);
+  return gstvlm::answer_context(element, query) || gstvlm::guarded(self, false, [&] {
+           return gstvlm::answer_cuda_context(element, self->d->shared.all_settings().spec.device,
+                                              query);
+         });
+}
+
 gboolean src_query(GstPad* pad, GstObject* parent, GstQuery* query) {
-  return gstvlm::answer_context(GST_ELEMENT(parent), query) ||
+  return answer_context(GST_VLM_DESCRIBE(parent), query) ||
          gst_pad_query_default(pad, parent, query);
 }
 
@@ -214,8 +223,7 @@ gboolean sink_query(GstPad* pad, GstObject* parent, GstQuery* query) {
     case GST_QUERY_ALLOCATION:
       return gstvlm::answer_allocation(self->d->shared, self->src, query);
     default:
-      return gstvlm::answer_context(GST_ELEMENT(parent), query) ||
-             gst_pad_peer_query(self->src, query);
+      return answer_context(self, query) || gst_pad_peer_query(self->src, query);
   }
 }
 
@@ -293,6 +301,7 @@ void loaded(GstVlmDescribe* self, vlm::Result<std::shared_ptr<vlm::Engine>> engi
 // Called on the loading thread, with no lock.
 void announce(GstVlmDescribe* self, const vlm::ModelSpec& spec) {
   if (std::shared_ptr<vlm::Engine> engine = self->d->shared.dispatcher.engine()) {
+    gstvlm::announce_cuda_context(GST_ELEMENT(self), engine->info().device);
     gstvlm::announce_engine(GST_ELEMENT(self), {spec, std::move(engine)});
   }
 }
@@ -328,6 +337,8 @@ bool prepare(GstVlmDescribe* self) {
     return true;
   }
   d.spec = spec;
+  // Before the elements upstream, which start after this one, make contexts of their own.
+  gstvlm::announce_cuda_context(GST_ELEMENT(self), spec.device);
   gstvlm::ask_for_engine(GST_ELEMENT(self));
   GstContext* context = gst_element_get_context(GST_ELEMENT(self), gstvlm::kEngineContext);
   const std::optional<gstvlm::SharedEngine> offered = gstvlm::engine_of_context(context);

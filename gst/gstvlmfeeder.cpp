@@ -5,6 +5,7 @@ namespace gstvlm {
 
 void Feeder::start() {
   join();
+  converter_.reset();
   thread_ = std::thread([this] {
     const bool ended = guarded(shared_.element, false, [this] {
       run();
@@ -57,7 +58,10 @@ vlm::Status Feeder::prepare(Work& work) {
 
 FrameConverter& Feeder::converter_for(const std::shared_ptr<const Look>& look) {
   if (converter_ == nullptr || look != converter_look_) {
-    converter_ = std::make_unique<FrameConverter>(*look);
+    // Whoever takes work has an engine, and it stays for as long as this thread runs.
+    const std::shared_ptr<vlm::Engine> engine = shared_.dispatcher.engine();
+    converter_ = std::make_unique<FrameConverter>(
+        *look, engine == nullptr ? std::string() : engine->info().device);
     converter_look_ = look;
   }
   return *converter_;

@@ -6,6 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "gstvlmcuda.h"
+#include "gstvlmlayout.h"
+
 namespace gstvlm {
 namespace {
 
@@ -74,35 +77,11 @@ uint8_t to_byte(float value) {
   return static_cast<uint8_t>(low < 255 ? low : 255);
 }
 
-/// What the caps' colour matrix and range make of luma and colour differences.
-struct ColourMatrix {
-  int offset[3];
-  float luma, red, blue, green_b, green_r;
-};
-
-ColourMatrix matrix_of(const GstVideoInfo& info) {
-  gint offset[GST_VIDEO_MAX_COMPONENTS];
-  gint scale[GST_VIDEO_MAX_COMPONENTS];
-  gst_video_color_range_offsets(info.colorimetry.range, info.finfo, offset, scale);
-  gdouble kr = 0;
-  gdouble kb = 0;
-  if (!gst_video_color_matrix_get_Kr_Kb(info.colorimetry.matrix, &kr, &kb)) {
-    gst_video_color_matrix_get_Kr_Kb(GST_VIDEO_COLOR_MATRIX_BT709, &kr, &kb);
-  }
-  const double kg = 1 - kr - kb;
-  return {{offset[0], offset[1], offset[2]},
-          static_cast<float>(255.0 / scale[0]),
-          static_cast<float>(2 * (1 - kr) * 255.0 / scale[2]),
-          static_cast<float>(2 * (1 - kb) * 255.0 / scale[1]),
-          static_cast<float>(2 * (1 - kb) * kb / kg * 255.0 / scale[1]),
-          static_cast<float>(2 * (1 - kr) * kr / kg * 255.0 / scale[2])};
-}
-
 // `count` pixels of alpha, luma and two colour differences to red, green and blue of 0 to 255. In
 // steps that compilers can vectorise: taken apart, computed, put together.
 constexpr size_t kAtOnce = 128;
 template <typename Sample>
-void yuv_to_rgb(const Sample* from, const ColourMatrix& matrix, size_t count, uint8_t* to) {
+void yuv_to_rgb(const Sample* from, const vlm::YuvMatrix& matrix, size_t count, uint8_t* to) {
   float y[kAtOnce];
   float cb[kAtOnce];
   float cr[kAtOnce];
@@ -133,7 +112,7 @@ void yuv_to_rgb(const Sample* from, const ColourMatrix& matrix, size_t count, ui
 template <typename Sample>
 void yuv_to_rgb(const std::vector<uint8_t>& packed, const GstVideoInfo& info,
                 std::vector<uint8_t>& rgb) {
-  const ColourMatrix matrix = matrix_of(info);
+  const vlm::YuvMatrix matrix = matrix_of(info);
   const auto* from = reinterpret_cast<const Sample*>(packed.data());
   const size_t pixels = rgb.size() / 3;
   for (size_t at = 0; at < pixels; at += kAtOnce) {
@@ -223,7 +202,8 @@ vlm::Status check_buffer(const Look& look, GstBuffer* buffer) {
   return vlm::ok_status();
 }
 
-FrameConverter::FrameConverter(const Look& look) : look_(look) {
+FrameConverter::FrameConverter(const Look& look, std::string gpu)
+    : look_(look), gpu_(std::move(gpu)) {
   look_.info = readable_info(look.info);
   gst_video_info_init(&in_);
   gst_video_info_init(&out_);
@@ -232,9 +212,14 @@ FrameConverter::FrameConverter(const Look& look) : look_(look) {
 FrameConverter::~FrameConverter() = default;
 
 vlm::Result<vlm::Frame> FrameConverter::convert(GstBuffer* buffer) {
+  if (!check_buffer(look_, buffer)) {
+    return bad_buffer(look_.info, buffer);
+  }
+  if (auto picture = picture_on_gpu(buffer, look_, gpu_)) {
+    return vlm::Frame{picture->upright_width(), picture->upright_height(), {}, picture};
+  }
   GstVideoFrame frame;
-  if (!check_buffer(look_, buffer) ||
-      !gst_video_frame_map(&frame, &look_.info, buffer, GST_MAP_READ)) {
+  if (!gst_video_frame_map(&frame, &look_.info, buffer, GST_MAP_READ)) {
     return bad_buffer(look_.info, buffer);
   }
   const Region region = visible(frame, buffer);
@@ -333,29 +318,20 @@ bool FrameConverter::prepare(const GstVideoInfo& mapped, const Region& region) {
 }
 
 vlm::Frame turned(vlm::Frame frame, GstVideoOrientationMethod method) {
-  const int width = frame.width;
-  const int height = frame.height;
-  const bool swap = method == GST_VIDEO_ORIENTATION_90R || method == GST_VIDEO_ORIENTATION_90L ||
-                    method == GST_VIDEO_ORIENTATION_UL_LR || method == GST_VIDEO_ORIENTATION_UR_LL;
-  if (!swap && method != GST_VIDEO_ORIENTATION_180 && method != GST_VIDEO_ORIENTATION_HORIZ &&
-      method != GST_VIDEO_ORIENTATION_VERT) {
+  const vlm::PictureTurn turn = turn_of(method);
+  if (!turn.swap && !turn.from_right && !turn.from_bottom) {
     return frame;
   }
-  vlm::Frame out{swap ? height : width, swap ? width : height, {}};
+  const int width = frame.width;
+  const int height = frame.height;
+  vlm::Frame out{turn.swap ? height : width, turn.swap ? width : height, {}};
   out.rgb.resize(frame.rgb.size());
-  // Where the pixel at (x, y) of the result comes from, along and across the source's lines.
-  const bool from_right =
-      method == GST_VIDEO_ORIENTATION_180 || method == GST_VIDEO_ORIENTATION_HORIZ ||
-      method == GST_VIDEO_ORIENTATION_90L || method == GST_VIDEO_ORIENTATION_UR_LL;
-  const bool from_bottom =
-      method == GST_VIDEO_ORIENTATION_180 || method == GST_VIDEO_ORIENTATION_VERT ||
-      method == GST_VIDEO_ORIENTATION_90R || method == GST_VIDEO_ORIENTATION_UR_LL;
   for (int y = 0; y < out.height; ++y) {
     for (int x = 0; x < out.width; ++x) {
-      const int along = swap ? y : x;
-      const int across = swap ? x : y;
-      const int from_x = from_right ? width - 1 - along : along;
-      const int from_y = from_bottom ? height - 1 - across : across;
+      const int along = turn.swap ? y : x;
+      const int across = turn.swap ? x : y;
+      const int from_x = turn.from_right ? width - 1 - along : along;
+      const int from_y = turn.from_bottom ? height - 1 - across : across;
       const size_t from =
           (static_cast<size_t>(from_y) * static_cast<size_t>(width) + static_cast<size_t>(from_x)) *
           3;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
-// GstBuffer to vlm::Frame: what a viewer would see of it, in 8-bit RGB.
+// GstBuffer to vlm::Frame: what a viewer would see of it, in 8-bit RGB, or where it lies on a GPU.
 
 #include <gst/video/video.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "gstvlm-utils.h"
@@ -25,10 +26,11 @@ vlm::Status check_buffer(const Look& look, GstBuffer* buffer);
 
 /// Converts frames of one format. Colour matrix and range are those of the caps; crop metadata, the
 /// pixel aspect ratio and the orientation are applied; of fields that come one in a buffer, each is
-/// a picture. Thread-bound.
+/// a picture. What lies on a device is read through system memory, but for plain frames on the GPU
+/// that `gpu` names as ModelInfo::device does, which stay there. Thread-bound.
 class FrameConverter {
  public:
-  explicit FrameConverter(const Look& look);
+  explicit FrameConverter(const Look& look, std::string gpu = {});
   ~FrameConverter();
   FrameConverter(const FrameConverter&) = delete;
   FrameConverter& operator=(const FrameConverter&) = delete;
@@ -50,6 +52,7 @@ class FrameConverter {
   Region visible(const GstVideoFrame& frame, GstBuffer* buffer) const;
 
   Look look_;
+  const std::string gpu_;
   GstVideoInfo in_;  // what converter_ was made for
   GstVideoInfo out_;
   Region region_;

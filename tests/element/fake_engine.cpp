@@ -6,12 +6,16 @@
 //                      each request), fail-check, fail-load (a sentence), fail-every (N: each Nth
 //                      request fails), error (kind of those failures:
 //                      device, memory, argument, long), words (as partial texts), text (instead of
-//                      the standard one; ~ is a line break), options (the text lists them)
+//                      the standard one; ~ is a line break), options (the text lists them), gpu (N:
+//                      says that it runs on cuda:N)
 //
 // The standard text is "PROMPT|WxH|R,G,B|N": the first frame's size and mean colour and the number
-// of frames. All of it is reached through vlm_engine_api, as the real one is.
+// of frames; "|gpu" follows where that frame came on a GPU, whose driver is the fake one then. All
+// of it is reached through vlm_engine_api, as the real one is.
 
 #include "fake_engine.h"
+
+#include <dlfcn.h>
 
 #include <algorithm>
 #include <chrono>
@@ -24,6 +28,8 @@
 #include <sstream>
 #include <thread>
 
+#include "cuda/picture_index.h"
+#include "fake_driver/fake_driver.h"
 #include "vlm/engine.h"
 
 namespace {
@@ -71,8 +77,37 @@ vlm::ErrorKind kind_of(const std::string& name) {
   return name == "long" ? vlm::ErrorKind::kPromptTooLong : vlm::ErrorKind::kInvalidArgument;
 }
 
+// The pixels of a picture on a GPU, as the GPU makes them.
+std::vector<uint8_t> read_from_gpu(const vlm::GpuPicture& picture) {
+  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  const auto read =
+      reinterpret_cast<decltype(&fake_driver_read)>(dlsym(driver, "fake_driver_read"));
+  vlm::PictureLayout here = picture.layout;
+  std::vector<uint8_t> planes[2];
+  for (int plane = 0; plane < 2; ++plane) {
+    if (here.planes[plane] != nullptr) {
+      const int rows = plane == 0 ? here.height : (here.height + 1) / 2;
+      planes[plane].resize(static_cast<size_t>(here.strides[plane]) * static_cast<size_t>(rows));
+      read(planes[plane].data(), here.planes[plane], planes[plane].size());
+      here.planes[plane] = planes[plane].data();
+    }
+  }
+  std::vector<uint8_t> rgb;
+  for (int y = 0; y < picture.upright_height(); ++y) {
+    for (int x = 0; x < picture.upright_width(); ++x) {
+      const vlm::Rgb pixel = vlm::upright_pixel(here, x, y);
+      rgb.insert(rgb.end(), {pixel.red, pixel.green, pixel.blue});
+    }
+  }
+  dlclose(driver);
+  return rgb;
+}
+
 std::string seen(const vlm::Request& request) {
-  const vlm::Frame& frame = request.frames.front();
+  vlm::Frame frame = request.frames.front();
+  if (frame.on_gpu != nullptr) {
+    frame.rgb = read_from_gpu(*frame.on_gpu);
+  }
   uint64_t sum[3] = {0, 0, 0};
   for (size_t i = 0; i < frame.rgb.size(); ++i) {
     sum[i % 3] += frame.rgb[i];
@@ -82,7 +117,7 @@ std::string seen(const vlm::Request& request) {
          std::to_string(frame.height) + "|" + std::to_string((sum[0] + pixels / 2) / pixels) + "," +
          std::to_string((sum[1] + pixels / 2) / pixels) + "," +
          std::to_string((sum[2] + pixels / 2) / pixels) + "|" +
-         std::to_string(request.frames.size());
+         std::to_string(request.frames.size()) + (frame.on_gpu != nullptr ? "|gpu" : "");
 }
 
 template <typename T>
@@ -127,7 +162,7 @@ class FakeEngine : public vlm::Engine {
  public:
   explicit FakeEngine(const vlm::ModelSpec& spec) : settings_(settings_of(spec.model)) {
     info_.name = "fake";
-    info_.device = "cpu";
+    info_.device = settings_.count("gpu") > 0 ? "cuda:" + settings_["gpu"] : "cpu";
     thread_ = std::thread([this] { run(); });
     const std::lock_guard lock(mutex);
     ++counts.engines;

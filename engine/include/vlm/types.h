@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "vlm/gpu_picture.h"
 
 namespace vlm {
 
@@ -14,6 +17,9 @@ struct Frame {
   int width = 0;             ///< pixels, > 0
   int height = 0;            ///< pixels, > 0
   std::vector<uint8_t> rgb;  ///< width · height · 3 bytes, rows top to bottom, no padding
+  /// Instead of `rgb`: the picture, where it lies on the GPU that the engine runs on
+  /// (ModelInfo::device). Its upright size is width × height.
+  std::shared_ptr<const GpuPicture> on_gpu = nullptr;
 };
 
 enum class DType { kAuto, kFloat32, kBFloat16, kFloat16 };
