@@ -7,6 +7,7 @@
 #include "base/guard.h"
 #include "executor.h"
 #include "loader/checkpoint.h"
+#include "preprocess/gpu_pictures.h"
 #include "registry.h"
 #include "scheduler/prepare.h"
 #include "scheduler/scheduler.h"
@@ -25,9 +26,9 @@ EngineRegistry& registry() {
 std::unique_ptr<Engine> build_engine(const ModelSpec& spec,
                                      std::shared_ptr<const Checkpoint> checkpoint,
                                      const LoadProgress& progress, std::stop_token stop) {
-  // On a thread that ends before the engine's own begins: OpenMP keeps helpers for every thread that
-  // computed anything, and once there are more of them than processors, all go to sleep between any
-  // two pieces of work. That costs small models a fifth of their speed.
+  // On a thread that ends before the engine's own begins: OpenMP keeps helpers for every thread
+  // that computed anything, and once there are more of them than processors, all go to sleep
+  // between any two pieces of work. That costs small models a fifth of their speed.
   const auto load = [&] { return make_executor(spec, checkpoint, progress, std::move(stop)); };
   std::unique_ptr<Executor> executor = std::async(std::launch::async, load).get();
   SchedulerModel model;
@@ -37,7 +38,7 @@ std::unique_ptr<Engine> build_engine(const ModelSpec& spec,
     model.generation.eos_ids = checkpoint->config().eos_ids;
   }
   model.count_prompt = checkpoint->config().layout == Layout::kHuggingFace;
-  model.preparer = make_preparer(checkpoint);
+  model.preparer = make_preparer(checkpoint, make_device_pictures(executor->info().device));
   return std::make_unique<Scheduler>(std::move(model), std::move(executor));
 }
 

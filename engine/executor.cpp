@@ -21,11 +21,13 @@
 
 #include "base/device.h"
 #include "base/failure.h"
+#include "base/translated.h"
 #include "decoder/decoder.h"
 #include "decoder/run_ahead.h"
 #include "decoder/step_buffers.h"
 #include "fusion/fusion.h"
 #include "loader/tensors.h"
+#include "preprocess/gpu_pictures.h"
 #include "projector/merge.h"
 #include "projector/projector.h"
 #include "sampler/sampler.h"
@@ -40,35 +42,6 @@ namespace {
 constexpr size_t kImagesPerPass = 16;
 // Of the cache, behind those that sequences may have.
 constexpr int64_t kSpareSlots = 1;
-
-// libtorch's exceptions become ours, with what a caller can do about them.
-template <typename Work>
-auto translated(const char* doing, Work work) {
-  try {
-    return work();
-  } catch (const c10::OutOfMemoryError& error) {
-    throw Failure(Error{ErrorKind::kOutOfMemory,
-                        std::string("the device's memory ran out while ") + doing +
-                            ": use a smaller model or type, or free memory",
-                        error.what_without_backtrace()});
-  } catch (const c10::Error& error) {
-    const std::string what = error.what_without_backtrace();
-    if (what.find("DefaultCPUAllocator") != std::string::npos) {
-      throw Failure(Error{ErrorKind::kOutOfMemory,
-                          std::string("memory ran out while ") + doing +
-                              ": use a smaller model or type, or free memory",
-                          what});
-    }
-    const bool device = what.find("CUDA") != std::string::npos;
-    throw Failure(Error{device ? ErrorKind::kDevice : ErrorKind::kInternal,
-                        std::string(device ? "the GPU failed while " : "libtorch failed while ") +
-                            doing + ": " + what.substr(0, what.find('\n')),
-                        what});
-  } catch (const std::bad_alloc&) {
-    throw Failure(ErrorKind::kOutOfMemory, std::string("memory ran out while ") + doing +
-                                               ": use a smaller model or type, or free memory");
-  }
-}
 
 struct TorchImageEmbeds : ImageEmbeds {
   std::vector<at::Tensor> pictures;  ///< each [tokens, hidden_size]
@@ -173,18 +146,29 @@ class TorchExecutor : public Executor {
     at::Tensor embeds;    ///< [images, tokens, hidden_size]
   };
 
+  at::Tensor pixels_of(const PixelTensor& part) const {
+    if (part.on_device != nullptr) {
+      const at::Tensor& values = static_cast<const TorchPixels&>(*part.on_device).values;
+      // They may be let go of before this stream has come to them.
+      values.record_stream(*stream_);
+      return values;
+    }
+    return at::from_blob(const_cast<float*>(part.values.data()),
+                         {part.images, part.channels, part.height, part.width}, at::kFloat);
+  }
+
   // Packs the images of all requests, in passes of bounded size.
   Encoded encode_images(const std::vector<at::Tensor>& pixels, bool keep_features) const {
     std::vector<at::Tensor> pass, features, embeds;
     const auto run_pass = [&] {
-      const at::Tensor taken = tower_.forward(at::cat(pass).to(device_).to(dtype_));
+      const at::Tensor taken = tower_.forward(at::cat(pass).to(dtype_));
       embeds.push_back(projector_.forward(taken));
       if (keep_features) features.push_back(taken);
       pass.clear();
     };
     for (const at::Tensor& own : pixels) {
       for (const at::Tensor& image : own.split(1)) {
-        pass.push_back(image);
+        pass.push_back(image.to(device_));
         if (pass.size() == kImagesPerPass) run_pass();
       }
     }
@@ -208,11 +192,7 @@ class TorchExecutor : public Executor {
       const std::vector<const PixelTensor*>& batch, const std::vector<std::string>& trace_paths) {
     const c10::InferenceMode guard;
     std::vector<at::Tensor> pixels;
-    for (const PixelTensor* part : batch) {
-      pixels.push_back(at::from_blob(const_cast<float*>(part->values.data()),
-                                     {part->images, part->channels, part->height, part->width},
-                                     at::kFloat));
-    }
+    for (const PixelTensor* part : batch) pixels.push_back(pixels_of(*part));
     const bool traced = std::any_of(trace_paths.begin(), trace_paths.end(),
                                     [](const std::string& path) { return !path.empty(); });
     const Encoded encoded = encode_images(pixels, traced);

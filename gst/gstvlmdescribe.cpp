@@ -53,6 +53,13 @@
  * pixels, in full-range RGB by the caps' colour matrix and range. Both fields of an interlaced
  * frame are woven as they lie in it; of fields that come one in a buffer each is a picture.
  *
+ * Frames in a GPU's memory (memory:CUDAMemory) stay there where the engine runs on that GPU, its
+ * primary context is the one that all use, and the frame is plain: NV12 or RGB of 8 bits,
+ * progressive, with square pixels and without crop metadata. The element offers that context to
+ * who asks with a CONTEXT query for `gst.cuda.context`; where #GstVlmDescribe:device names a GPU it
+ * has it, and tells the pipeline, from READY on. Any other frame in a device's memory is mapped to
+ * system memory, and only if it is described.
+ *
  * With meta-policy=exact video is held until its description is there. The allocation query then
  * asks for two windows of buffers more, at most #GstVlmDescribe:max-held-bytes of them; what a pool
  * does not have is held as a copy. In any other case that query passes as it is.

@@ -40,11 +40,15 @@ run_packages=(
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x
 )
+# GStreamer's CUDA library, for frames that stay on a GPU.
+gpu_packages=(libgstreamer-plugins-bad1.0-dev)
 test_packages=(clang libgtest-dev python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
   gir1.2-gst-rtsp-server-1.0)
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 fail() { echo "setup.sh: $*" >&2; exit 1; }
+
+have_gpu() { [ -e /proc/driver/nvidia/version ] || { command -v nvidia-smi >/dev/null && nvidia-smi -L; } >/dev/null 2>&1; }
 
 installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q ' installed$'; }
 
@@ -52,6 +56,7 @@ installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q ' installe
 install_packages() {
   local wanted=("${run_packages[@]}") missing=() package sudo=()
   [ "$mode" = tests ] && wanted+=("${test_packages[@]}")
+  if [ "$mode" = tests ] || have_gpu; then wanted+=("${gpu_packages[@]}"); fi
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     fail "this is no Debian or Ubuntu: install what corresponds to these packages, then run" \
       "pipelines/setup.sh --no-packages: ${wanted[*]}"
@@ -73,8 +78,6 @@ and then this script again."
   "${sudo[@]}" apt-get update -q >&2
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
 }
-
-have_gpu() { [ -e /proc/driver/nvidia/version ] || { command -v nvidia-smi >/dev/null && nvidia-smi -L; } >/dev/null 2>&1; }
 
 # A Python with venv and a version that the wheels exist for; prints its path.
 find_python() {

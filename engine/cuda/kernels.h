@@ -7,6 +7,8 @@
 #include "kernels/kernel_type.h"
 #include "kernels/packed_matrix.h"
 #include "kernels/paged_attention.h"
+#include "preprocess/taps.h"
+#include "vlm/gpu_picture.h"
 
 namespace vlm {
 
@@ -175,6 +177,49 @@ struct UnpackArgs {
   KernelType type = KernelType::kFloat32;
 };
 
+/// A picture as a viewer sees it.
+struct UprightArgs {
+  PictureLayout layout;
+  uint8_t* rgb = nullptr;  ///< [upright height, upright width, 3]
+};
+
+/// Taps on the GPU.
+struct TapsView {
+  const Taps::Span* spans = nullptr;
+  const int32_t* weights = nullptr;  ///< [spans, stride]
+  int64_t stride = 0;
+};
+
+/// The pass of a resizing across (preprocess/resample.h), over a canvas on which a picture lies.
+struct AcrossArgs {
+  const uint8_t* rgb = nullptr;  ///< the picture: [height, width, 3]
+  int64_t width = 0;
+  int64_t height = 0;
+  int64_t left = 0;  ///< of the picture on the canvas
+  int64_t top = 0;
+  uint8_t fill[3] = {0, 0, 0};  ///< the canvas beside it
+  TapsView taps;                ///< of each column of the result
+  int64_t first_row = 0;        ///< of the canvas
+  uint8_t* out = nullptr;       ///< [rows, columns, 3]
+  int64_t rows = 0;
+  int64_t columns = 0;
+};
+
+/// The pass along, rescaled, normalised and put in its place in an input of the tower.
+struct AlongArgs {
+  const uint8_t* in = nullptr;  ///< [rows of the canvas from first_row on, columns, 3]
+  int64_t first_row = 0;
+  TapsView taps;  ///< of each row of the window, which is columns × rows
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t left = 0;  ///< of the window in the input; all else is black
+  int64_t top = 0;
+  const float* levels = nullptr;  ///< [3, 256]: what a byte becomes
+  float* out = nullptr;           ///< the input: [3, out_height, out_width]
+  int64_t out_width = 0;
+  int64_t out_height = 0;
+};
+
 /// Whether the module holds code for the current GPU.
 bool has_code();
 
@@ -189,6 +234,9 @@ bool advance_cuda(const AdvanceArgs& args, void* stream);
 bool matvec_cuda(const GpuMatVecArgs& args, void* stream);
 bool repack_cuda(const RepackArgs& args, void* stream);
 bool unpack_cuda(const UnpackArgs& args, void* stream);
+bool upright_cuda(const UprightArgs& args, void* stream);
+bool across_cuda(const AcrossArgs& args, void* stream);
+bool along_cuda(const AlongArgs& args, void* stream);
 
 /// As CudaModule has them.
 bool begin_capture(void* stream);

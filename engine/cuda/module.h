@@ -9,7 +9,7 @@
 namespace vlm {
 
 /// Increases whenever CudaModule or an argument struct changes.
-inline constexpr uint32_t kCudaModuleAbi = 3;
+inline constexpr uint32_t kCudaModuleAbi = 4;
 
 /// What decides about the work that a GPU is given.
 struct GpuInfo {
@@ -54,6 +54,9 @@ struct CudaModule {
   bool (*matvec)(const GpuMatVecArgs& args, void* stream);
   bool (*repack)(const RepackArgs& args, void* stream);
   bool (*unpack)(const UnpackArgs& args, void* stream);
+  bool (*upright)(const UprightArgs& args, void* stream);
+  bool (*across)(const AcrossArgs& args, void* stream);
+  bool (*along)(const AlongArgs& args, void* stream);
 
   /// Graphs: from begin to end what is enqueued on the stream, which is not the default one, is
   /// recorded and not run. end_capture returns null where something could not be recorded.

@@ -38,23 +38,27 @@ Size resized(Size from, const PreprocessorConfig& config) {
   return {edge, follow(from.width, from.height)};
 }
 
-// On a square canvas of the mean colour, in the middle (LLaVA mm_utils.py, expand2square).
-Bitmap padded(const BitmapView& picture, const PreprocessorConfig& config) {
-  const int64_t side = std::max(picture.width, picture.height);
-  Bitmap canvas{side, side, std::vector<uint8_t>(static_cast<size_t>(side * side * kChannels))};
+// The mean colour, as the original has it (LLaVA mm_utils.py, expand2square).
+std::array<uint8_t, kChannels> mean_colour(const PreprocessorConfig& config) {
   std::array<uint8_t, kChannels> colour;
   for (size_t i = 0; i < kChannels; ++i) {
     colour[i] = static_cast<uint8_t>(std::clamp(255 * config.mean[i], 0.0, 255.0));
   }
+  return colour;
+}
+
+Bitmap on_canvas(const BitmapView& picture, const ImagePlan& plan) {
+  const int64_t width = plan.canvas_width;
+  Bitmap canvas{width, plan.canvas_height,
+                std::vector<uint8_t>(static_cast<size_t>(width * plan.canvas_height * kChannels))};
   for (size_t i = 0; i < canvas.rgb.size(); i += kChannels) {
-    std::copy(colour.begin(), colour.end(), canvas.rgb.begin() + static_cast<ptrdiff_t>(i));
+    std::copy(plan.fill.begin(), plan.fill.end(), canvas.rgb.begin() + static_cast<ptrdiff_t>(i));
   }
-  const int64_t left = (side - picture.width) / 2;
-  const int64_t top = (side - picture.height) / 2;
   for (int64_t y = 0; y < picture.height; ++y) {
     const uint8_t* row = picture.rgb + y * picture.width * kChannels;
-    std::copy(row, row + picture.width * kChannels,
-              canvas.rgb.begin() + ((top + y) * side + left) * kChannels);
+    std::copy(
+        row, row + picture.width * kChannels,
+        canvas.rgb.begin() + ((plan.picture.top + y) * width + plan.picture.left) * kChannels);
   }
   return canvas;
 }
@@ -64,60 +68,52 @@ int64_t crop_offset(int64_t in, int64_t out) {
   return in >= out ? (in - out) / 2 : -((out - in + 1) / 2);
 }
 
-// Rescaled and normalised value of each byte: float64 product rounded to float32, then float32.
-using Levels = std::array<std::array<float, 256>, kChannels>;
-
-Levels make_levels(const PreprocessorConfig& config) {
-  Levels levels;
-  for (size_t channel = 0; channel < kChannels; ++channel) {
-    for (size_t byte = 0; byte < 256; ++byte) {
-      auto value = static_cast<float>(byte);
-      if (config.do_rescale) {
-        value = static_cast<float>(static_cast<double>(byte) * config.rescale_factor);
-      }
-      if (config.do_normalize) {
-        value = (value - static_cast<float>(config.mean[channel])) /
-                static_cast<float>(config.std[channel]);
-      }
-      levels[channel][byte] = value;
-    }
-  }
-  return levels;
-}
-
-// What becomes of a picture of some size: it is resized, and `window` of that ends in a picture of
-// size `out`.
-struct Target {
-  Size size;
-  Size out;
-  Window window;
-};
-
-Target target_of(Size from, const PreprocessorConfig& config) {
-  const Size size = resized(from, config);
+// A picture in the middle of a canvas: resized, and of that the middle is the input.
+ImagePlan plan_of(Size picture, Size canvas, const PreprocessorConfig& config) {
+  const Size size = resized(canvas, config);
   const Size out = config.do_center_crop ? Size{config.crop_height, config.crop_width} : size;
-  const int64_t left = std::max<int64_t>(0, crop_offset(size.width, out.width));
-  const int64_t top = std::max<int64_t>(0, crop_offset(size.height, out.height));
-  return {
-      size, out, {left, top, std::min(size.width, out.width), std::min(size.height, out.height)}};
+  ImagePlan plan;
+  plan.picture = {(canvas.width - picture.width) / 2, (canvas.height - picture.height) / 2,
+                  picture.width, picture.height};
+  plan.canvas_width = canvas.width;
+  plan.canvas_height = canvas.height;
+  plan.fill = mean_colour(config);
+  plan.width = size.width;
+  plan.height = size.height;
+  plan.filter = static_cast<Resample>(config.resample);
+  plan.window = {std::max<int64_t>(0, crop_offset(size.width, out.width)),
+                 std::max<int64_t>(0, crop_offset(size.height, out.height)),
+                 std::min(size.width, out.width), std::min(size.height, out.height)};
+  plan.left = -crop_offset(plan.window.width, out.width);
+  plan.top = -crop_offset(plan.window.height, out.height);
+  plan.out_width = out.width;
+  plan.out_height = out.height;
+  return plan;
 }
 
-// [height, width, channel] bytes to [channel, height, width] numbers at the end of `values`, in the
-// middle of black where the picture is smaller.
-void append_values(std::vector<float>& values, const Bitmap& picture, Size size,
+// The window's [height, width, channel] bytes to the input's [channel, height, width] numbers at
+// the end of `values`.
+void append_values(std::vector<float>& values, const Bitmap& window, const ImagePlan& plan,
                    const PreprocessorConfig& config) {
-  const Levels levels = make_levels(config);
-  const int64_t top = crop_offset(picture.height, size.height);
-  const int64_t left = crop_offset(picture.width, size.width);
+  const PixelLevels levels = pixel_levels(config);
   for (size_t channel = 0; channel < kChannels; ++channel) {
-    for (int64_t y = top; y < top + size.height; ++y) {
-      for (int64_t x = left; x < left + size.width; ++x) {
-        const bool inside = y >= 0 && y < picture.height && x >= 0 && x < picture.width;
-        const auto at = static_cast<size_t>((y * picture.width + x) * kChannels);
-        values.push_back(levels[channel][inside ? picture.rgb[at + channel] : 0]);
+    for (int64_t y = -plan.top; y < plan.out_height - plan.top; ++y) {
+      for (int64_t x = -plan.left; x < plan.out_width - plan.left; ++x) {
+        const bool inside = y >= 0 && y < window.height && x >= 0 && x < window.width;
+        const auto at = static_cast<size_t>((y * window.width + x) * kChannels);
+        values.push_back(levels[channel][inside ? window.rgb[at + channel] : 0]);
       }
     }
   }
+}
+
+void append_planned(PixelTensor& pixels, const BitmapView& canvas, const ImagePlan& plan,
+                    const PreprocessorConfig& config) {
+  append_values(pixels.values, resample(canvas, plan.width, plan.height, plan.filter, plan.window),
+                plan, config);
+  pixels.height = plan.out_height;
+  pixels.width = plan.out_width;
+  ++pixels.images;
 }
 
 // Between the passes a picture is as wide as the result and as high as the frame.
@@ -151,8 +147,8 @@ Status check_frame(const Frame& frame) {
   return ok_status();
 }
 
-Status check_resize(const Frame& frame, std::pair<int64_t, int64_t> size) {
-  return check_memory({frame.height, frame.width}, {0, 0, size.second, size.first}, frame.height,
+Status check_resize(int64_t height, int64_t width, std::pair<int64_t, int64_t> size) {
+  return check_memory({height, width}, {0, 0, size.second, size.first}, height,
                       {size.first, size.second});
 }
 
@@ -164,34 +160,61 @@ std::optional<std::pair<int64_t, int64_t>> output_size(const PreprocessorConfig&
   return std::nullopt;
 }
 
+// float64 product rounded to float32, then float32.
+PixelLevels pixel_levels(const PreprocessorConfig& config) {
+  PixelLevels levels;
+  for (size_t channel = 0; channel < kChannels; ++channel) {
+    for (size_t byte = 0; byte < 256; ++byte) {
+      auto value = static_cast<float>(byte);
+      if (config.do_rescale) {
+        value = static_cast<float>(static_cast<double>(byte) * config.rescale_factor);
+      }
+      if (config.do_normalize) {
+        value = (value - static_cast<float>(config.mean[channel])) /
+                static_cast<float>(config.std[channel]);
+      }
+      levels[channel][byte] = value;
+    }
+  }
+  return levels;
+}
+
+Result<ImagePlan> plan_image(int64_t height, int64_t width, const PreprocessorConfig& config,
+                             AspectRatio aspect_ratio) {
+  const bool pad =
+      aspect_ratio == AspectRatio::kPad || (aspect_ratio == AspectRatio::kAuto && config.do_pad);
+  const int64_t longest = std::max(width, height);
+  const Size canvas = pad ? Size{longest, longest} : Size{height, width};
+  const ImagePlan plan = plan_of({height, width}, canvas, config);
+  const Status fits =
+      check_memory({height, width}, plan.window, canvas.height, {plan.height, plan.width});
+  if (!fits) return fits.error();
+  return plan;
+}
+
+bool keeps_size(std::pair<int64_t, int64_t> size, const PreprocessorConfig& config) {
+  const auto [height, width] = size;
+  const ImagePlan plan = plan_of({height, width}, {height, width}, config);
+  return plan.height == height && plan.width == width && plan.out_height == height &&
+         plan.out_width == width;
+}
+
 void append_image(PixelTensor& pixels, const BitmapView& picture,
                   const PreprocessorConfig& config) {
-  const Target target = target_of({picture.height, picture.width}, config);
-  append_values(pixels.values,
-                resample(picture, target.size.width, target.size.height,
-                         static_cast<Resample>(config.resample), target.window),
-                target.out, config);
-  pixels.height = target.out.height;
-  pixels.width = target.out.width;
-  ++pixels.images;
+  const Size size = {picture.height, picture.width};
+  append_planned(pixels, picture, plan_of(size, size, config), config);
 }
 
 Result<PixelTensor> preprocess_image(const Frame& frame, const PreprocessorConfig& config,
                                      AspectRatio aspect_ratio) {
   if (const Status status = check_frame(frame); !status) return status.error();
-  const bool pad =
-      aspect_ratio == AspectRatio::kPad || (aspect_ratio == AspectRatio::kAuto && config.do_pad);
-  const int64_t longest = std::max(frame.width, frame.height);
-  const Size from = pad ? Size{longest, longest} : Size{frame.height, frame.width};
-  const Target target = target_of(from, config);
-  const Status fits =
-      check_memory({frame.height, frame.width}, target.window, from.height, target.size);
-  if (!fits) return fits.error();
+  const Result<ImagePlan> plan = plan_image(frame.height, frame.width, config, aspect_ratio);
+  if (!plan) return plan.error();
   const BitmapView whole(frame.width, frame.height, frame.rgb.data());
-  const Bitmap square = pad && frame.width != frame.height ? padded(whole, config) : Bitmap{};
+  const Bitmap canvas = plan->padded() ? on_canvas(whole, *plan) : Bitmap{};
   PixelTensor pixels;
-  pixels.values.reserve(static_cast<size_t>(kChannels * target.out.height * target.out.width));
-  append_image(pixels, square.rgb.empty() ? whole : BitmapView(square), config);
+  pixels.values.reserve(static_cast<size_t>(kChannels * plan->out_height * plan->out_width));
+  append_planned(pixels, canvas.rgb.empty() ? whole : BitmapView(canvas), *plan, config);
   pixels.pictures = {{frame.height, frame.width}};
   return pixels;
 }

@@ -9,7 +9,6 @@
 namespace vlm {
 namespace {
 
-constexpr int kFractionBits = 32 - 8 - 2;
 constexpr int64_t kChannels = 3;
 
 double sinc(double x) {
@@ -54,19 +53,6 @@ Filter filter_of(Resample filter) {
   return {bicubic, 2};
 }
 
-// For each output position of a range the first input position and its fixed-point weights.
-struct Taps {
-  struct Span {
-    int64_t first = 0;
-    int64_t count = 0;
-  };
-  int64_t stride = 0;
-  std::vector<Span> spans;
-  std::vector<int32_t> weights;  // [out, stride]
-
-  const int32_t* at(int64_t out) const { return weights.data() + out * stride; }
-};
-
 Taps make_taps(int64_t in, int64_t out, int64_t begin, int64_t count, const Filter& filter) {
   const double scale = static_cast<double>(in) / static_cast<double>(out);
   const double stretch = std::max(scale, 1.0);
@@ -92,27 +78,23 @@ Taps make_taps(int64_t in, int64_t out, int64_t begin, int64_t count, const Filt
     for (int64_t i = 0; i < last - first; ++i) {
       double weight = raw[static_cast<size_t>(i)];
       if (total != 0) weight /= total;
-      weights[i] = static_cast<int32_t>(weight * (1 << kFractionBits) + (weight < 0 ? -0.5 : 0.5));
+      weights[i] = static_cast<int32_t>(weight * (1 << kTapBits) + (weight < 0 ? -0.5 : 0.5));
     }
   }
   return taps;
 }
 
-uint8_t to_byte(int32_t sum) {
-  return static_cast<uint8_t>(std::clamp(sum >> kFractionBits, 0, 255));
-}
-
 // One pixel: the weighted sum of `count` neighbours in a row.
 void weigh(const uint8_t* in, const int32_t* weights, int64_t count, uint8_t* out) {
-  int32_t r = 1 << (kFractionBits - 1), g = r, b = r;
+  int32_t r = kTapHalf, g = r, b = r;
   for (int64_t i = 0; i < count; ++i, in += kChannels) {
     r += in[0] * weights[i];
     g += in[1] * weights[i];
     b += in[2] * weights[i];
   }
-  out[0] = to_byte(r);
-  out[1] = to_byte(g);
-  out[2] = to_byte(b);
+  out[0] = tapped_byte(r);
+  out[1] = tapped_byte(g);
+  out[2] = tapped_byte(b);
 }
 
 Bitmap resample_rows(const BitmapView& source, const Taps& taps) {
@@ -144,13 +126,13 @@ Bitmap resample_columns(const Bitmap& source, const Taps& taps) {
   std::vector<int32_t> sums(static_cast<size_t>(row_bytes));
   for (int64_t y = 0; y < height; ++y) {
     const auto [first, count] = taps.spans[static_cast<size_t>(y)];
-    std::fill(sums.begin(), sums.end(), 1 << (kFractionBits - 1));
+    std::fill(sums.begin(), sums.end(), kTapHalf);
     for (int64_t i = 0; i < count; ++i) {
       const uint8_t* row = source.rgb.data() + (first + i) * row_bytes;
       const int32_t weight = taps.at(y)[i];
       for (int64_t x = 0; x < row_bytes; ++x) sums[static_cast<size_t>(x)] += row[x] * weight;
     }
-    std::transform(sums.begin(), sums.end(), result.rgb.data() + y * row_bytes, to_byte);
+    std::transform(sums.begin(), sums.end(), result.rgb.data() + y * row_bytes, tapped_byte);
   }
   return result;
 }
@@ -185,7 +167,22 @@ std::vector<int64_t> range(int64_t begin, int64_t count) {
   return positions;
 }
 
+// One input position for each output position, as it is.
+Taps picked_taps(const std::vector<int64_t>& positions) {
+  Taps taps;
+  taps.stride = 1;
+  for (const int64_t position : positions) taps.spans.push_back({position, 1});
+  taps.weights.assign(positions.size(), 1 << kTapBits);
+  return taps;
+}
+
 }  // namespace
+
+Taps resample_taps(int64_t in, int64_t out, int64_t begin, int64_t count, Resample filter) {
+  if (filter == Resample::kNearest) return picked_taps(nearest_positions(in, out, begin, count));
+  if (in == out) return picked_taps(range(begin, count));
+  return make_taps(in, out, begin, count, filter_of(filter));
+}
 
 Bitmap resample(const BitmapView& source, int64_t width, int64_t height, Resample filter,
                 const Window& window) {

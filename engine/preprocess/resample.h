@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "preprocess/taps.h"
+
 namespace vlm {
 
 /// 8-bit RGB, rows without padding.
@@ -48,5 +50,9 @@ struct Window {
 /// nothing, however large the whole would be. Reentrant.
 Bitmap resample(const BitmapView& source, int64_t width, int64_t height, Resample filter,
                 const Window& window);
+
+/// What resample() makes `count` columns (or rows) from `begin` of, where `in` of them become
+/// `out`. A sum over them is at most a byte's, whatever the filter. Reentrant.
+Taps resample_taps(int64_t in, int64_t out, int64_t begin, int64_t count, Resample filter);
 
 }  // namespace vlm

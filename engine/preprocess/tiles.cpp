@@ -77,7 +77,8 @@ Result<PixelTensor> preprocess_tiles(const Frame& frame, const ModelConfig& mode
   const auto best = best_size(model.anyres.sizes, frame.height, frame.width);
   const auto base = base_size(config);
   for (const auto& size : {base, fitted_size(best, frame.height, frame.width)}) {
-    if (const Status status = check_resize(frame, size); !status) return status.error();
+    const Status status = check_resize(frame.height, frame.width, size);
+    if (!status) return status.error();
   }
   const BitmapView picture(frame.width, frame.height, frame.rgb.data());
   const Resample filter = fitting_filter(model, config);
@@ -94,6 +95,63 @@ Result<PixelTensor> preprocess_tiles(const Frame& frame, const ModelConfig& mode
   }
   pixels.pictures = {grid};
   return pixels;
+}
+
+// The part of `from` that lies in `tile`, both in pixels of the same picture.
+Window shared_part(const Window& from, const Window& tile) {
+  Window part;
+  part.left = std::max(from.left, tile.left);
+  part.top = std::max(from.top, tile.top);
+  part.width =
+      std::max<int64_t>(0, std::min(from.left + from.width, tile.left + tile.width) - part.left);
+  part.height =
+      std::max<int64_t>(0, std::min(from.top + from.height, tile.top + tile.height) - part.top);
+  return part;
+}
+
+// `size` of the whole picture, of which what lies on `tile` when it begins at (left, top).
+ImagePlan plan_tile(const ImagePlan& whole, std::pair<int64_t, int64_t> size, int64_t left,
+                    int64_t top, const Window& tile) {
+  const Window part = shared_part({left, top, size.second, size.first}, tile);
+  ImagePlan plan = whole;
+  plan.height = size.first;
+  plan.width = size.second;
+  plan.window = {part.left - left, part.top - top, part.width, part.height};
+  plan.left = part.left - tile.left;
+  plan.top = part.top - tile.top;
+  plan.out_width = tile.width;
+  plan.out_height = tile.height;
+  return plan;
+}
+
+Result<std::vector<ImagePlan>> plan_tiles(int64_t height, int64_t width, const ModelConfig& model,
+                                          const PreprocessorConfig& config) {
+  const auto best = best_size(model.anyres.sizes, height, width);
+  const auto base = base_size(config);
+  const auto inner = fitted_size(best, height, width);
+  const int64_t side = model.vision.image_size;
+  if (!keeps_size(base, config) || !keeps_size({side, side}, config)) {
+    return std::vector<ImagePlan>();
+  }
+  for (const auto& size : {base, inner}) {
+    const Status status = check_resize(height, width, size);
+    if (!status) return status.error();
+  }
+  ImagePlan whole;
+  whole.picture = {0, 0, width, height};
+  whole.canvas_width = width;
+  whole.canvas_height = height;
+  whole.filter = fitting_filter(model, config);
+  std::vector<ImagePlan> plans = {plan_tile(whole, base, 0, 0, {0, 0, base.second, base.first})};
+  const int64_t left = (best.second - inner.second) / 2;
+  const int64_t top = (best.first - inner.first) / 2;
+  const TileGrid grid = picture_grid(model, AspectRatio::kAnyres, height, width);
+  for (int64_t row = 0; row < grid.rows; ++row) {
+    for (int64_t column = 0; column < grid.columns; ++column) {
+      plans.push_back(plan_tile(whole, inner, left, top, {column * side, row * side, side, side}));
+    }
+  }
+  return plans;
 }
 
 }  // namespace
@@ -168,6 +226,15 @@ Result<PixelTensor> preprocess_picture(const Frame& frame, const ModelConfig& mo
                                        const PreprocessorConfig& config, AspectRatio aspect_ratio) {
   return aspect_ratio == AspectRatio::kAnyres ? preprocess_tiles(frame, model, config)
                                               : preprocess_image(frame, config, aspect_ratio);
+}
+
+Result<std::vector<ImagePlan>> plan_picture(int64_t height, int64_t width, const ModelConfig& model,
+                                            const PreprocessorConfig& config,
+                                            AspectRatio aspect_ratio) {
+  if (aspect_ratio == AspectRatio::kAnyres) return plan_tiles(height, width, model, config);
+  const Result<ImagePlan> plan = plan_image(height, width, config, aspect_ratio);
+  if (!plan) return plan.error();
+  return std::vector{*plan};
 }
 
 }  // namespace vlm

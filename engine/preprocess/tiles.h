@@ -49,4 +49,11 @@ int64_t picture_tokens(const ModelConfig& model, const TileGrid& grid);
 Result<PixelTensor> preprocess_picture(const Frame& frame, const ModelConfig& model,
                                        const PreprocessorConfig& config, AspectRatio aspect_ratio);
 
+/// How preprocess_picture() makes the inputs of a frame of height × width, for who makes them
+/// elsewhere. Empty where the configuration resizes or crops tiles again, which no plan says.
+/// Errors: preprocess_image()'s.
+Result<std::vector<ImagePlan>> plan_picture(int64_t height, int64_t width, const ModelConfig& model,
+                                            const PreprocessorConfig& config,
+                                            AspectRatio aspect_ratio);
+
 }  // namespace vlm

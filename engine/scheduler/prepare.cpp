@@ -19,8 +19,9 @@ std::string size_text(const PixelTensor& pixels) {
 
 class CheckpointPreparer : public Preparer {
  public:
-  explicit CheckpointPreparer(std::shared_ptr<const Checkpoint> checkpoint)
-      : checkpoint_(std::move(checkpoint)) {
+  CheckpointPreparer(std::shared_ptr<const Checkpoint> checkpoint,
+                     std::unique_ptr<DevicePictures> gpu)
+      : checkpoint_(std::move(checkpoint)), gpu_(std::move(gpu)) {
     const ModelConfig& config = checkpoint_->config();
     if (config.layout == Layout::kOriginal) {
       original_ = {checkpoint_->name(), config.image_start_end, config.max_prompt_tokens};
@@ -54,21 +55,101 @@ class CheckpointPreparer : public Preparer {
     prepared.prompt = std::move(*ids);
     prepared.image_tokens =
         std::count(prepared.prompt.ids.begin(), prepared.prompt.ids.end(), config.image_token_id);
-    for (Frame& held : frames) {
-      const Frame frame = std::move(held);
-      Result<PixelTensor> picture =
-          preprocess_picture(frame, config, checkpoint_->preprocessor(), *aspect_ratio);
-      if (!picture) {
-        return picture.error();
-      }
-      if (const Status added = append_pixels(prepared.pixels, std::move(*picture)); !added) {
-        return added.error();
-      }
+    Result<PixelTensor> pixels = prepare_pictures(std::move(frames), *aspect_ratio);
+    if (!pixels) {
+      return pixels.error();
     }
+    prepared.pixels = std::move(*pixels);
     return prepared;
   }
 
  private:
+  Result<PixelTensor> prepare_pictures(std::vector<Frame> frames, AspectRatio aspect_ratio) {
+    for (const Frame& frame : frames) {
+      if (const Status here = check_place(frame); !here) {
+        return here.error();
+      }
+    }
+    Result<std::vector<PlannedPicture>> planned = plan_on_gpu(frames, aspect_ratio);
+    if (!planned) {
+      return planned.error();
+    }
+    return planned->empty() ? prepare_on_cpu(std::move(frames), aspect_ratio)
+                            : prepare_on_gpu(*planned);
+  }
+
+  Status check_place(const Frame& frame) const {
+    if (frame.on_gpu == nullptr || (gpu_ != nullptr && gpu_->device() == frame.on_gpu->device)) {
+      return ok_status();
+    }
+    return Error{ErrorKind::kInvalidArgument,
+                 "a frame lies on cuda:" + std::to_string(frame.on_gpu->device) +
+                     ", but the engine runs elsewhere: copy it into `rgb`",
+                 {}};
+  }
+
+  // Nothing where not all pictures lie there, or where they are made otherwise than by plans of one
+  // size.
+  Result<std::vector<PlannedPicture>> plan_on_gpu(const std::vector<Frame>& frames,
+                                                  AspectRatio aspect_ratio) const {
+    std::vector<PlannedPicture> planned;
+    for (const Frame& frame : frames) {
+      if (frame.on_gpu == nullptr) {
+        return std::vector<PlannedPicture>();
+      }
+      Result<std::vector<ImagePlan>> plans =
+          plan_picture(frame.height, frame.width, checkpoint_->config(),
+                       checkpoint_->preprocessor(), aspect_ratio);
+      if (!plans) {
+        return plans.error();
+      }
+      planned.push_back(
+          {frame.on_gpu,
+           picture_grid(checkpoint_->config(), aspect_ratio, frame.height, frame.width),
+           std::move(*plans)});
+      for (const ImagePlan& plan : planned.back().plans) {
+        const ImagePlan& first = planned.front().plans.front();
+        if (plan.out_width != first.out_width || plan.out_height != first.out_height) {
+          return std::vector<PlannedPicture>();
+        }
+      }
+      if (planned.back().plans.empty()) {
+        return std::vector<PlannedPicture>();
+      }
+    }
+    return planned;
+  }
+
+  Result<PixelTensor> prepare_on_gpu(const std::vector<PlannedPicture>& planned) {
+    PixelTensor pixels;
+    const ImagePlan& any = planned.front().plans.front();
+    pixels.height = any.out_height;
+    pixels.width = any.out_width;
+    for (const PlannedPicture& one : planned) {
+      pixels.images += static_cast<int64_t>(one.plans.size());
+      pixels.pictures.push_back(one.grid);
+    }
+    pixels.on_device = gpu_->make(planned, pixel_levels(checkpoint_->preprocessor()));
+    return pixels;
+  }
+
+  Result<PixelTensor> prepare_on_cpu(std::vector<Frame> frames, AspectRatio aspect_ratio) {
+    PixelTensor pixels;
+    for (Frame& held : frames) {
+      const Frame frame = held.on_gpu != nullptr ? gpu_->fetch(*held.on_gpu) : std::move(held);
+      held = {};
+      Result<PixelTensor> picture = preprocess_picture(frame, checkpoint_->config(),
+                                                       checkpoint_->preprocessor(), aspect_ratio);
+      if (!picture) {
+        return picture.error();
+      }
+      if (const Status added = append_pixels(pixels, std::move(*picture)); !added) {
+        return added.error();
+      }
+    }
+    return pixels;
+  }
+
   Result<PromptIds> tokenize(const std::string& text, const std::vector<int64_t>& tokens_per_image,
                              bool from_template) const {
     const Tokenizer& tokenizer = checkpoint_->tokenizer();
@@ -78,13 +159,15 @@ class CheckpointPreparer : public Preparer {
   }
 
   std::shared_ptr<const Checkpoint> checkpoint_;
+  std::unique_ptr<DevicePictures> gpu_;
   std::optional<OriginalPrompts> original_;
 };
 
 }  // namespace
 
-std::unique_ptr<Preparer> make_preparer(std::shared_ptr<const Checkpoint> checkpoint) {
-  return std::make_unique<CheckpointPreparer>(std::move(checkpoint));
+std::unique_ptr<Preparer> make_preparer(std::shared_ptr<const Checkpoint> checkpoint,
+                                        std::unique_ptr<DevicePictures> gpu) {
+  return std::make_unique<CheckpointPreparer>(std::move(checkpoint), std::move(gpu));
 }
 
 Status append_pixels(PixelTensor& pixels, PixelTensor more) {

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "loader/checkpoint.h"
+#include "preprocess/device_pictures.h"
 #include "preprocess/image.h"
 #include "text/prompt.h"
 #include "vlm/engine.h"
@@ -26,8 +27,11 @@ class Preparer {
   virtual Result<Prepared> prepare(Request& request) = 0;
 };
 
-/// With a checkpoint's templates, tokenizer and picture settings.
-std::unique_ptr<Preparer> make_preparer(std::shared_ptr<const Checkpoint> checkpoint);
+/// With a checkpoint's templates, tokenizer and picture settings. `gpu` sees to pictures that lie
+/// on the engine's GPU: where all of a request do, their pixels stay there. Null where there is
+/// none; such pictures are an error then (kInvalidArgument), as those of another GPU are.
+std::unique_ptr<Preparer> make_preparer(std::shared_ptr<const Checkpoint> checkpoint,
+                                        std::unique_ptr<DevicePictures> gpu = nullptr);
 
 /// Appends the pictures of `more` to `pixels`. Error: sizes differ.
 Status append_pixels(PixelTensor& pixels, PixelTensor more);

@@ -116,6 +116,22 @@ uint64_t random_seed() {
   return (static_cast<uint64_t>(device()) << 32) | device();
 }
 
+Status check_on_gpu(const Frame& frame, const std::string& name) {
+  const GpuPicture& picture = *frame.on_gpu;
+  const PictureLayout& layout = picture.layout;
+  if (picture.upright_width() != frame.width || picture.upright_height() != frame.height) {
+    return Error{ErrorKind::kInvalidArgument,
+                 name + " but on its GPU, upright, " + std::to_string(picture.upright_width()) +
+                     "×" + std::to_string(picture.upright_height()),
+                 {}};
+  }
+  const bool two = layout.format == PictureLayout::Format::kNv12;
+  if (layout.planes[0] == nullptr || (two && layout.planes[1] == nullptr)) {
+    return Error{ErrorKind::kInvalidArgument, name + " on a GPU, but a plane of it is missing", {}};
+  }
+  return ok_status();
+}
+
 }  // namespace
 
 Status check_options(const Options& options) {
@@ -175,6 +191,12 @@ Status check_content(const Prompt& prompt, const std::vector<Frame>& frames) {
     if (frame.width <= 0 || frame.height <= 0) {
       return Error{
           ErrorKind::kInvalidArgument, name + ", but width and height must be above 0", {}};
+    }
+    if (frame.on_gpu != nullptr) {
+      if (const Status status = check_on_gpu(frame, name); !status) {
+        return status.error();
+      }
+      continue;
     }
     const size_t expected =
         size_t{3} * static_cast<size_t>(frame.width) * static_cast<size_t>(frame.height);

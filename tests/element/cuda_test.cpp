@@ -166,6 +166,72 @@ TEST_F(Cuda, an_element_that_names_its_gpu_tells_the_pipeline) {
   g_clear_object(&found);
 }
 
+TEST_F(Cuda, elements_that_come_later_get_it_from_the_pipeline) {
+  Pipeline pipeline(source() + " ! " + describe("fake:gpu=0", "device=cuda"));
+  ASSERT_NE(pipeline.set_state(GST_STATE_READY), GST_STATE_CHANGE_FAILURE);
+  // As decodebin plugs decoders: linked to nothing that could be asked.
+  GstElement* later = gst_element_factory_make("cudaupload", nullptr);
+  ASSERT_TRUE(gst_bin_add(GST_BIN(pipeline.pipeline), later));
+  ASSERT_NE(gst_element_set_state(later, GST_STATE_READY), GST_STATE_CHANGE_FAILURE);
+  EXPECT_NE(context_of(later), nullptr);
+  EXPECT_EQ(context_of(later), context_of(pipeline["d"].get()));
+  EXPECT_EQ(driver().contexts, 0);
+}
+
+/// A frame of a decoder that has no pool: 16 × 8 pixels of one grey, in the element's own context.
+BufferPtr frame_in_cuda_memory(Rig& rig, GstClockTime pts) {
+  GstQuery* query = gst_query_new_context(GST_CUDA_CONTEXT_TYPE);
+  EXPECT_TRUE(gst_pad_peer_query(rig.video->srcpad, query));
+  GstContext* context = nullptr;
+  gst_query_parse_context(query, &context);
+  GstCudaContext* cuda = nullptr;
+  EXPECT_TRUE(gst_cuda_handle_set_context(rig.element, context, 0, &cuda));
+  gst_query_unref(query);
+  GstVideoInfo info;
+  gst_video_info_set_format(&info, GST_VIDEO_FORMAT_NV12, 16, 8);
+  gst_cuda_memory_init_once();
+  GstAllocator* allocator = gst_allocator_find(GST_CUDA_MEMORY_TYPE_NAME);
+  GstMemory* memory = gst_cuda_allocator_alloc(GST_CUDA_ALLOCATOR(allocator), cuda, &info);
+  gst_object_unref(allocator);
+  gst_object_unref(cuda);
+  const GstVideoInfo& held = GST_CUDA_MEMORY_CAST(memory)->info;
+  GstBuffer* buffer = gst_buffer_new();
+  gst_buffer_append_memory(buffer, memory);
+  gst_buffer_add_video_meta_full(buffer, GST_VIDEO_FRAME_FLAG_NONE, GST_VIDEO_FORMAT_NV12, 16, 8, 2,
+                                 const_cast<gsize*>(held.offset), const_cast<gint*>(held.stride));
+  gst_buffer_memset(buffer, 0, 128, gst_buffer_get_size(buffer));
+  GST_BUFFER_PTS(buffer) = pts;
+  GST_BUFFER_DURATION(buffer) = 40 * GST_MSECOND;
+  return BufferPtr(buffer);
+}
+
+TEST_F(Cuda, a_buffer_that_may_be_scarce_is_copied_on_the_gpu_and_given_back) {
+  close_gate();
+  {
+    Rig rig("mode=recorded interval=40000000 model=fake:gpu=0");
+    rig.begin(
+        "video/x-raw(memory:CUDAMemory),format=NV12,width=16,height=8,framerate=25/1,"
+        "colorimetry=bt601");
+    const int64_t copies = driver().copies;
+    const int64_t downloaded = downloads();
+    for (GstClockTime pts = 0; pts < 120 * GST_MSECOND; pts += 40 * GST_MSECOND) {
+      BufferPtr buffer = frame_in_cuda_memory(rig, pts);
+      GstMemory* memory = gst_buffer_get_memory(buffer.get(), 0);
+      EXPECT_EQ(gst_harness_push(rig.video, buffer.release()), GST_FLOW_OK);
+      rig.buffers();
+      EXPECT_EQ(GST_MINI_OBJECT_REFCOUNT_VALUE(memory), 1);
+      gst_memory_unref(memory);
+    }
+    EXPECT_EQ(driver().copies - copies, 3);
+    open_gate();
+    rig.eos();
+    const MessagePtr message = rig.messages->next_description();
+    ASSERT_NE(message, nullptr);
+    EXPECT_EQ(text_of(description(message.get())), "Describe the scene.|16x8|130,130,130|1|gpu");
+    EXPECT_EQ(downloads(), downloaded + 3);  // gst_buffer_memset's, one for each frame
+  }
+}
+
 TEST_F(Cuda, another_gpus_frames_are_read_through_system_memory) {
   const std::vector<std::string> expected = texts(source() + " ! " + describe("fake:"));
   EXPECT_EQ(texts(source() + kUploadToFirst + describe("fake:gpu=1", "device=cuda:1")), expected);

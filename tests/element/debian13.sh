@@ -17,6 +17,9 @@ chroot "$tree" sh -c 'DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-
 rm -rf "$tree/gst-vlm"
 mkdir "$tree/gst-vlm"
 cp -r "$root/gst" "$root/tests/element" "$root/engine/include" "$tree/gst-vlm/"
+for header in cuda/picture_index.h kernels/host_device.h; do
+  install -D -m 644 "$root/engine/$header" "$tree/gst-vlm/include/$header"
+done
 
 cat >"$tree/gst-vlm/inside.sh" <<'END'
 set -eu

@@ -62,7 +62,7 @@ def picture(scene, tmp_path_factory):
 
 def test_everything_is_there(installed):
     for path in ("bin/vlm-describe", "include/vlm/engine.h", "include/vlm/types.h", "include/vlm/error.h",
-                 "include/vlm/names.h", "share/gst-vlm/demo-model/config.json",
+                 "include/vlm/gpu_picture.h", "include/vlm/names.h", "share/gst-vlm/demo-model/config.json",
                  "share/gst-vlm/demo-model/tokenizer.model", "share/gst-vlm/demo-model/model.safetensors"):
         assert (installed.prefix / path).is_file(), path
     for path in ("gstreamer-1.0/libgstvlm.so", "libvlm.so", "pkgconfig/vlm.pc"):

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <c10/util/Exception.h>
+
+#include <new>
+#include <string>
+
+#include "base/failure.h"
+
+namespace vlm {
+
+/// Calls `work`; libtorch's exceptions become Failure, with what a caller can do about them.
+/// `doing` says what was done then.
+template <typename Work>
+auto translated(const char* doing, Work work) {
+  try {
+    return work();
+  } catch (const c10::OutOfMemoryError& error) {
+    throw Failure(Error{ErrorKind::kOutOfMemory,
+                        std::string("the device's memory ran out while ") + doing +
+                            ": use a smaller model or type, or free memory",
+                        error.what_without_backtrace()});
+  } catch (const c10::Error& error) {
+    const std::string what = error.what_without_backtrace();
+    if (what.find("DefaultCPUAllocator") != std::string::npos) {
+      throw Failure(Error{ErrorKind::kOutOfMemory,
+                          std::string("memory ran out while ") + doing +
+                              ": use a smaller model or type, or free memory",
+                          what});
+    }
+    const bool device = what.find("CUDA") != std::string::npos;
+    throw Failure(Error{device ? ErrorKind::kDevice : ErrorKind::kInternal,
+                        std::string(device ? "the GPU failed while " : "libtorch failed while ") +
+                            doing + ": " + what.substr(0, what.find('\n')),
+                        what});
+  } catch (const std::bad_alloc&) {
+    throw Failure(ErrorKind::kOutOfMemory, std::string("memory ran out while ") + doing +
+                                               ": use a smaller model or type, or free memory");
+  }
+}
+
+}  // namespace vlm
