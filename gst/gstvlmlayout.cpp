@@ -21,7 +21,8 @@ bool plain_rgb(const GstVideoInfo& info) {
 // Where the rows' colour differences lie otherwise, the converter has ways of its own.
 bool plain_nv12(const GstVideoInfo& info) {
   return GST_VIDEO_INFO_FORMAT(&info) == GST_VIDEO_FORMAT_NV12 &&
-         (info.chroma_site == GST_VIDEO_CHROMA_SITE_NONE ||
+         (info.chroma_site == GST_VIDEO_CHROMA_SITE_UNKNOWN ||
+          info.chroma_site == GST_VIDEO_CHROMA_SITE_NONE ||
           info.chroma_site == GST_VIDEO_CHROMA_SITE_H_COSITED);
 }
 

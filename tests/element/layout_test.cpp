@@ -90,9 +90,8 @@ TEST(Layout, nv12_is_what_the_converter_makes_of_it) {
         Look look = look_of("NV12", width, height, std::string(",colorimetry=") + colorimetry);
         // Caps of small pictures say nothing that GStreamer 1.22 listens to.
         look.info.chroma_site = site;
-        expect_equal(look, std::string(site == GST_VIDEO_CHROMA_SITE_JPEG ? "jpeg " : "mpeg2 ") +
-                               colorimetry + " " + std::to_string(width) + "x" +
-                               std::to_string(height));
+        expect_equal(look, "site " + std::to_string(site) + " " + colorimetry + " " +
+                               std::to_string(width) + "x" + std::to_string(height));
       }
     }
   }
@@ -135,7 +134,7 @@ TEST(Layout, what_is_not_plain_is_left_to_the_converter) {
                              look_of("NV12", 16, 8, ",interlace-mode=mixed"),
                              look_of("RGB", 16, 8, ",colorimetry=2:1:7:1")};
   for (const GstVideoChromaSite site :
-       {GST_VIDEO_CHROMA_SITE_UNKNOWN, GST_VIDEO_CHROMA_SITE_COSITED, GST_VIDEO_CHROMA_SITE_DV}) {
+       {GST_VIDEO_CHROMA_SITE_COSITED, GST_VIDEO_CHROMA_SITE_DV, GST_VIDEO_CHROMA_SITE_ALT_LINE}) {
     looks.push_back(look_of("NV12", 16, 8));
     looks.back().info.chroma_site = site;
   }
