@@ -10,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <string_view>
+#include <system_error>
 
 #include "gstvlmlayout.h"
 #endif
@@ -33,9 +34,12 @@ std::optional<int> named_gpu(std::string_view device) {
     return 0;
   }
   int index = 0;
+  if (!device.starts_with(kPrefix)) {
+    return std::nullopt;
+  }
   const char* end = device.data() + device.size();
-  if (!device.starts_with(kPrefix) ||
-      std::from_chars(device.data() + kPrefix.size(), end, index).ptr != end || index < 0) {
+  const auto [parsed, failure] = std::from_chars(device.data() + kPrefix.size(), end, index);
+  if (failure != std::errc() || parsed != end || index < 0) {
     return std::nullopt;
   }
   return index;
@@ -72,7 +76,7 @@ void release_primary(gpointer device_and_one) {
 CudaContextPtr wrap_primary(int gpu) {
   CUdevice device = 0;
   CUcontext handle = nullptr;
-  if (!gst_cuda_load_library() || primary_contexts() == nullptr || CuInit(0) != CUDA_SUCCESS ||
+  if (primary_contexts() == nullptr || CuInit(0) != CUDA_SUCCESS ||
       CuDeviceGet(&device, gpu) != CUDA_SUCCESS ||
       primary_contexts()->retain(&handle, device) != CUDA_SUCCESS) {
     return nullptr;
@@ -125,6 +129,9 @@ ContextPtr held_context(GstElement* element, int gpu) {
 }
 
 ContextPtr context_for(GstElement* element, int gpu) {
+  if (!gst_cuda_load_library()) {
+    return nullptr;
+  }
   if (ContextPtr held = held_context(element, gpu)) {
     return held;
   }

@@ -56,9 +56,9 @@
  * Frames in a GPU's memory (memory:CUDAMemory) stay there where the engine runs on that GPU, its
  * primary context is the one that all use, and the frame is plain: NV12 or RGB of 8 bits,
  * progressive, with square pixels and without crop metadata. The element offers that context to
- * who asks with a CONTEXT query for `gst.cuda.context`; where #GstVlmDescribe:device names a GPU it
- * has it, and tells the pipeline, from READY on. Any other frame in a device's memory is mapped to
- * system memory, and only if it is described.
+ * who asks with a CONTEXT query for `gst.cuda.context`; where #GstVlmDescribe:device names a GPU,
+ * or an engine on one is given, it tells the pipeline of it from READY on. Any other frame in a
+ * device's memory is mapped to system memory, and only if it is described.
  *
  * With meta-policy=exact video is held until its description is there. The allocation query then
  * asks for two windows of buffers more, at most #GstVlmDescribe:max-held-bytes of them; what a pool
@@ -351,6 +351,7 @@ bool prepare(GstVlmDescribe* self) {
   const std::optional<gstvlm::SharedEngine> offered = gstvlm::engine_of_context(context);
   g_clear_pointer(&context, gst_context_unref);
   if (offered && offered->spec == spec) {
+    gstvlm::announce_cuda_context(GST_ELEMENT(self), offered->engine->info().device);
     d.shared.dispatcher.set_engine(offered->engine);
     return true;
   }

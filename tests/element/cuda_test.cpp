@@ -178,6 +178,19 @@ TEST_F(Cuda, elements_that_come_later_get_it_from_the_pipeline) {
   EXPECT_EQ(driver().contexts, 0);
 }
 
+TEST_F(Cuda, an_engine_that_is_given_tells_its_gpu) {
+  Pipeline first(source() + " ! " + describe("fake:gpu=0"));
+  EXPECT_EQ(texts(first).size(), 2u);
+  GstContext* engine = gst_element_get_context(first["d"].get(), "vlm.engine");
+  ASSERT_NE(engine, nullptr);
+  Pipeline second(source() + " ! " + describe("fake:gpu=0"));
+  gst_element_set_context(second.pipeline, engine);
+  gst_context_unref(engine);
+  ASSERT_NE(second.set_state(GST_STATE_READY), GST_STATE_CHANGE_FAILURE);
+  EXPECT_NE(context_of(second["d"].get()), nullptr);
+  EXPECT_EQ(context_of(second["d"].get()), context_of(first["d"].get()));
+}
+
 /// A frame of a decoder that has no pool: 16 × 8 pixels of one grey, in the element's own context.
 BufferPtr frame_in_cuda_memory(Rig& rig, GstClockTime pts) {
   GstQuery* query = gst_query_new_context(GST_CUDA_CONTEXT_TYPE);
