@@ -7,19 +7,25 @@ set -eu
 cd "$(dirname "$0")/../.."
 tests="delivery dispatch error events live recorded share state text"
 targets="gst/libgstvlm.so tests/element/libfake-engine.so"
-for test in $tests; do
-  targets="$targets tests/element/element_$test"
-done
 if [ ! -f build-tsan/build.ninja ]; then
   CC=gcc CXX=g++ meson setup build-tsan -Dtests=enabled -Dgst=enabled -Dexamples=disabled -Dcuda=disabled \
     -Doptimization=1 -Db_sanitize=thread -Db_lundef=false
 fi
+# Only where GStreamer's CUDA library is.
+driver=tests/element/fake_driver
+if grep -q "^build $driver/libcuda.so.1:" build-tsan/build.ninja; then
+  tests="$tests cuda"
+  targets="$targets $driver/libcuda.so.1 $driver/libnvidia-encode.so.1"
+fi
+for test in $tests; do
+  targets="$targets tests/element/element_$test"
+done
 # shellcheck disable=SC2086
 ninja -C build-tsan $targets
 
 here=$PWD/build-tsan
 export GST_PLUGIN_PATH="$here/gst" GST_REGISTRY="$here/tests/element/tsan.registry" GST_REGISTRY_FORK=no \
-  VLM_ENGINE_LIBRARY="$here/tests/element/libfake-engine.so" VLM_MODEL=fake: \
+  VLM_ENGINE_LIBRARY="$here/tests/element/libfake-engine.so" VLM_MODEL=fake: LD_LIBRARY_PATH="$here/$driver" \
   TSAN_OPTIONS="ignore_noninstrumented_modules=1 history_size=4"
 failed=0
 for test in $tests; do
