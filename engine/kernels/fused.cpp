@@ -10,12 +10,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "cuda/tensor_ops.h"
 #include "kernels/activation.h"
 #include "kernels/bfloat16.h"
 #include "kernels/cpu.h"
 #include "kernels/gate.h"
+#include "kernels/lanes.h"
 
 namespace vlm {
 namespace {
@@ -86,7 +88,36 @@ VLM_INLINE inline void norm_rows(const NormRows<T>& args, int64_t begin, int64_t
   }
 }
 
+// Some elements of a head's first half and those of the second that they are turned with.
+template <int kLanes, typename T>
+VLM_INLINE inline void rotate_lanes(const T* x, const T* cos, const T* sin, T* out, int64_t half) {
+  Lanes<kLanes> low, high, low_cos, low_sin, high_cos, high_sin;
+  load<kLanes>(x, low);
+  load<kLanes>(x + half, high);
+  load<kLanes>(cos, low_cos);
+  load<kLanes>(sin, low_sin);
+  load<kLanes>(cos + half, high_cos);
+  load<kLanes>(sin + half, high_sin);
+  Lanes<kLanes> across = -high * low_sin;
+  high_sin *= low;
+  low *= low_cos;
+  high *= high_cos;
+  round_to<T, kLanes>(across);
+  round_to<T, kLanes>(high_sin);
+  round_to<T, kLanes>(low);
+  round_to<T, kLanes>(high);
+  store<kLanes>(low + across, out);
+  store<kLanes>(high + high_sin, out + half);
+}
+
 template <typename T>
+VLM_INLINE inline void rotate_one(const T* x, const T* cos, const T* sin, T* out, int64_t half) {
+  const float low = widen(x[0]), high = widen(x[half]);
+  narrow(rounded<T>(low * widen(cos[0])) + rounded<T>(-high * widen(sin[0])), out);
+  narrow(rounded<T>(high * widen(cos[half])) + rounded<T>(low * widen(sin[half])), out + half);
+}
+
+template <int kLanes, typename T>
 VLM_INLINE inline void rotate_rows(const RotateRows<T>& args, int64_t begin, int64_t end) {
   const int64_t dim = args.head_dim, half = dim / 2;
   for (int64_t head = begin; head < end; ++head) {
@@ -94,12 +125,11 @@ VLM_INLINE inline void rotate_rows(const RotateRows<T>& args, int64_t begin, int
     const T* cos = args.cos + head / args.heads * dim;
     const T* sin = args.sin + head / args.heads * dim;
     T* out = args.out + head * dim;
-    for (int64_t i = 0; i < half; ++i) {
-      const float low = widen(x[i]), high = widen(x[half + i]);
-      narrow(rounded<T>(low * widen(cos[i])) + rounded<T>(-high * widen(sin[i])), out + i);
-      narrow(rounded<T>(high * widen(cos[half + i])) + rounded<T>(low * widen(sin[half + i])),
-             out + half + i);
+    int64_t i = 0;
+    for (; i + kLanes <= half; i += kLanes) {
+      rotate_lanes<kLanes>(x + i, cos + i, sin + i, out + i, half);
     }
+    for (; i < half; ++i) rotate_one(x + i, cos + i, sin + i, out + i, half);
   }
 }
 
@@ -157,8 +187,11 @@ void turn(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
   const RotateRows<T> args = {data<T>(x),   data<T>(cos),
                               data<T>(sin), static_cast<T*>(out.mutable_data_ptr()),
                               x.size(1),    x.size(2)};
-  over_rows(x.size(0) * x.size(1), x.size(2),
-            [&](int64_t begin, int64_t end) VLM_INLINE { rotate_rows(args, begin, end); });
+  const int64_t grain = std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, x.size(2)));
+  at::parallel_for(0, x.size(0) * x.size(1), grain, [&](int64_t begin, int64_t end) {
+    with_lanes([&]<int kLanes>(std::integral_constant<int, kLanes>)
+                   VLM_INLINE { rotate_rows<kLanes>(args, begin, end); });
+  });
 }
 
 }  // namespace
