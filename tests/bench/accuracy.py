@@ -165,38 +165,44 @@ def engine_rows(engine, passage, directory):
 
 # ---- Figures
 
-def figures(pairs, targets):
-    """Of [(the engine's logits, the reference's)], each [positions, vocabulary], and their tokens."""
-    ours, theirs = (torch.cat(column).double() for column in zip(*pairs))
-    ids = torch.tensor([token for passage in targets for token in passage])[:, None]
-    spread = theirs.std(-1, keepdim=True)
-    drift = (ours - theirs) / spread
-    first = torch.cat([(our[:1].double() - their[:1].double()) / their[:1].double().std(-1, keepdim=True)
-                       for our, their in pairs])
+def rows_of(ours, theirs, targets):
+    """Of one text, the engine's logits and the reference's, [positions, vocabulary]: a number for each position."""
+    ours, theirs = ours.double(), theirs.double()
+    drift = (ours - theirs) / theirs.std(-1, keepdim=True)
+    ids = torch.tensor(targets)[:, None]
     ours, theirs = torch.log_softmax(ours, -1), torch.log_softmax(theirs, -1)
-    return {"positions": len(ids), "texts": len(pairs),
-            "perplexity": math.exp(-ours.gather(1, ids).mean()),
-            "reference_perplexity": math.exp(-theirs.gather(1, ids).mean()),
-            "first_drift_rms": first.square().mean().sqrt().item(), "first_drift_max": first.abs().max().item(),
-            "drift_rms": drift.square().mean().sqrt().item(), "drift_max": drift.abs().max().item(),
-            "same_choice": (ours.argmax(-1) == theirs.argmax(-1)).double().mean().item(),
-            "divergence": (theirs.exp() * (theirs - ours)).sum(-1).mean().item()}
+    return {"logprob": ours.gather(1, ids)[:, 0], "reference": theirs.gather(1, ids)[:, 0],
+            "square": drift.square().mean(-1), "largest": drift.abs().amax(-1),
+            "same": (ours.argmax(-1) == theirs.argmax(-1)).double(),
+            "divergence": (theirs.exp() * (theirs - ours)).sum(-1)}
+
+
+def figures(texts):
+    """Of [(the engine's logits, the reference's, the tokens)]."""
+    found = [rows_of(*text) for text in texts]
+    every = {name: torch.cat([rows[name] for rows in found]) for name in found[0]}
+    first = {name: torch.stack([rows[name][0] for rows in found]) for name in found[0]}
+    return {"positions": len(every["same"]), "texts": len(texts), "perplexity": math.exp(-every["logprob"].mean()),
+            "reference_perplexity": math.exp(-every["reference"].mean()),
+            "first_drift_rms": first["square"].mean().sqrt().item(), "first_drift_max": first["largest"].max().item(),
+            "drift_rms": every["square"].mean().sqrt().item(), "drift_max": every["largest"].max().item(),
+            "same_choice": every["same"].mean().item(), "divergence": every["divergence"].mean().item()}
 
 
 def measure_texts(engine, models, formats, directory):
     """Format → figures and the type used, over all texts of `models` (directory → passages)."""
     found = {}
     for name in formats:
-        pairs, targets, used = [], [], set()
+        texts, used = [], set()
         for model, passages in models.items():
             opened = engine.open(model, **FORMATS[name])
             if not opened["ok"]:
                 raise SystemExit(f"accuracy.py: {opened['error']}")
             used.add(opened["info"]["dtype"])
             for passage in passages:
-                pairs.append((engine_rows(engine, passage, directory), passage.rows))
-                targets.append([token for _, token in passage.positions])
-        found[name] = {"dtype": ", ".join(sorted(used)), **figures(pairs, targets)}
+                rows = engine_rows(engine, passage, directory)
+                texts.append((rows, passage.rows, [token for _, token in passage.positions]))
+        found[name] = {"dtype": ", ".join(sorted(used)), **figures(texts)}
         print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
     return found
 

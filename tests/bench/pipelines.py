@@ -91,10 +91,13 @@ def camera(number, describe):
             f"fakesink name=sink{number} sync=true enable-last-sample=false ")
 
 
+def frames_of_clip():
+    return round(OPTIONS.seconds * OPTIONS.rate)
+
+
 def make_clip(path):
-    frames = round(OPTIONS.seconds * OPTIONS.rate)
-    play(Gst.parse_launch(f"videotestsrc num-buffers={frames} pattern=ball ! video/x-raw,format=I420,{size()} ! x264enc "
-                          f"speed-preset=ultrafast bitrate=2000 ! h264parse ! mp4mux ! filesink location={path}"))
+    play(f"videotestsrc num-buffers={frames_of_clip()} pattern=ball ! video/x-raw,format=I420,{size()} ! x264enc "
+         f"speed-preset=ultrafast bitrate=2000 ! h264parse ! mp4mux ! filesink location={path}")
 
 
 # ---- Playing
@@ -105,6 +108,7 @@ class Watch:
     def __init__(self):
         self.loaded = collections.Counter()
         self.works = []  # (begin, end) of each description, in seconds
+        self.latencies = []  # of each description, in seconds
         self.captions = collections.Counter()
 
     def see(self, message):
@@ -117,6 +121,7 @@ class Watch:
             timing = structure.get_value("timing")
             worked = (timing.get_double("total-ms")[1] - timing.get_double("wait-ms")[1]) / 1000
             self.works.append((now - worked, now))
+            self.latencies.append(structure.get_uint64("latency")[1] / SECOND)
             self.captions[message.src.get_name()] += 1
 
     def busy(self):
@@ -131,61 +136,78 @@ class Watch:
         return together / (last - first), sum(end - begin for begin, end in self.works) / together
 
 
-def play(pipeline, watch=None, for_s=None, elements=0):
-    """Plays to the end, or `for_s` seconds from the time when all elements have their model; the seconds it took."""
-    bus = pipeline.get_bus()
-    if watch is not None:
-        bus.set_sync_handler(lambda _, message: (watch.see(message), Gst.BusSyncReply.PASS)[1])
-    began = time.monotonic()
-    deadline = began + PATIENCE_S
-    pipeline.set_state(Gst.State.PLAYING)
-    try:
-        while time.monotonic() < deadline:
-            message = bus.timed_pop_filtered(20 * Gst.MSECOND, Gst.MessageType.ERROR | Gst.MessageType.EOS)
+class Player:
+    """A pipeline that plays from the beginning of the block to its end."""
+
+    def __init__(self, line, elements):
+        self.pipeline, self.elements = Gst.parse_launch(line), elements
+        self.bus, self.watch = self.pipeline.get_bus(), Watch()
+        self.bus.set_sync_handler(lambda _, message: (self.watch.see(message), Gst.BusSyncReply.PASS)[1])
+
+    def __enter__(self):
+        self.began = time.monotonic()
+        self.pipeline.set_state(Gst.State.PLAYING)
+        return self
+
+    def __exit__(self, *_):
+        self.pipeline.set_state(Gst.State.NULL)
+
+    def wait(self, condition):
+        """Until `condition` holds, or the video ends."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            message = self.bus.timed_pop_filtered(10 * Gst.MSECOND, Gst.MessageType.ERROR | Gst.MessageType.EOS)
             if message is not None and message.type == Gst.MessageType.ERROR:
                 raise SystemExit(f"pipelines.py: {message.parse_error()}")
-            if watch is not None and len(watch.loaded) >= elements > 0:
-                began = max(watch.loaded.values())
             if message is not None:
-                return time.monotonic() - began
-            if for_s is not None and len(watch.loaded) >= elements and time.monotonic() - began >= for_s:
-                return time.monotonic() - began
-        raise SystemExit("pipelines.py: the pipeline did not end in time")
-    finally:
-        if for_s is None:
-            pipeline.set_state(Gst.State.NULL)
-            bus.set_sync_handler(None)
+                return
+            if time.monotonic() > deadline:
+                raise SystemExit("pipelines.py: the pipeline did not end in time")
+
+    def wait_end(self):
+        """The seconds from the time when all elements have their model to the end."""
+        self.wait(lambda: False)
+        return time.monotonic() - max(self.watch.loaded.values(), default=self.began)
+
+    def wait_model(self):
+        self.wait(lambda: len(self.watch.loaded) >= self.elements)
+
+    def wait_seconds(self, seconds):
+        until = time.monotonic() + seconds
+        self.wait(lambda: time.monotonic() >= until)
+
+    def counts(self):
+        """Of the property `stats`, all elements' together."""
+        total = collections.Counter()
+        for number in range(self.elements):
+            structure = self.pipeline.get_by_name(f"d{number}").get_property("stats")
+            total.update({name: structure.get_uint64(name)[1] for name in ("windows", "described", "passed-over")})
+        return total
 
 
-def stats_of(pipeline, streams):
-    """The property `stats` of each element."""
-    found = []
-    for number in range(streams):
-        structure = pipeline.get_by_name(f"d{number}").get_property("stats")
-        found.append({structure.nth_field_name(i): structure.get_value(structure.nth_field_name(i))
-                      for i in range(structure.n_fields())})
-    return found
+def play(line):
+    """Plays to the end; the seconds it took."""
+    with Player(line, 0) as player:
+        return player.wait_end()
 
 
 # ---- Kinds of pipelines
 
 def measure_recorded(clip, streams):
-    watch = Watch()
-    pipeline = Gst.parse_launch("".join(recording(clip, element(number, "recorded")) for number in range(streams)))
-    took = play(pipeline, watch, elements=streams)
-    frames = streams * round(OPTIONS.seconds * OPTIONS.rate)
-    busy, at_once = watch.busy()
-    counts = [watch.captions[f"d{number}"] for number in range(streams)]
+    line = "".join(recording(clip, element(number, "recorded")) for number in range(streams))
+    with Player(line, streams) as player:
+        took = player.wait_end()
+    captions = sum(player.watch.captions.values())
     expected = streams * -(-round(OPTIONS.seconds * 1000) // round(OPTIONS.interval * 1000))
-    if sum(counts) != expected:
-        raise SystemExit(f"pipelines.py: {counts} descriptions where {expected} were expected")
-    return {"streams": streams, "frames_per_s": frames / took, "captions_per_s": sum(counts) / took, "busy": busy,
-            "at_once": at_once}
+    if captions != expected:
+        raise SystemExit(f"pipelines.py: {captions} descriptions where {expected} were expected")
+    busy, at_once = player.watch.busy()
+    return {"streams": streams, "frames_per_s": streams * frames_of_clip() / took, "captions_per_s": captions / took,
+            "busy": busy, "at_once": at_once}
 
 
 def measure_identity(clip, streams):
-    pipeline = Gst.parse_launch("".join(recording(clip, "identity") for _ in range(streams)))
-    return streams * round(OPTIONS.seconds * OPTIONS.rate) / play(pipeline)
+    return streams * frames_of_clip() / play("".join(recording(clip, "identity") for _ in range(streams)))
 
 
 class Arrivals:
@@ -206,28 +228,29 @@ class Arrivals:
         return (len(times) - 1) / (times[-1] - times[0]), max(gaps)
 
 
-def measure_live(streams, mode="live"):
-    """`mode` none: with identity in the element's place."""
-    describe = (lambda number: element(number, mode)) if mode else lambda _: "identity"
-    pipeline = Gst.parse_launch("".join(camera(number, describe(number)) for number in range(streams)))
-    arrivals = [Arrivals(pipeline, number) for number in range(streams)]
-    watch = Watch()
-    play(pipeline, watch, OPTIONS.seconds, streams if mode else 0)
-    since = max(watch.loaded.values(), default=0.0)
-    video = [one.figures(since) for one in arrivals]
-    found = {"streams": streams, "video_per_s": statistics.mean(rate for rate, _ in video),
-             "longest_gap_s": max(gap for _, gap in video)}
-    if mode:
-        every = stats_of(pipeline, streams)
-        # What began before the model was there is no window of this measurement.
-        windows = streams * OPTIONS.seconds / OPTIONS.interval
-        described = sum(one["described"] for one in every)
-        found |= {"windows": round(windows), "described": described,
-                  "passed_over": max(0, round(windows) - described - sum(one["waiting"] for one in every)),
-                  "latency_mean_s": statistics.mean(one["latency-mean"] for one in every) / SECOND,
-                  "latency_p95_s": max(one["latency-p95"] for one in every) / SECOND, "busy": watch.busy()[0]}
-    pipeline.set_state(Gst.State.NULL)
-    return found
+def measure_cameras(streams, describe, elements):
+    """What comes to the sinks while so many seconds pass with the model loaded, and what the elements do meanwhile."""
+    player = Player("".join(camera(number, describe(number)) for number in range(streams)), elements)
+    arrivals = [Arrivals(player.pipeline, number) for number in range(streams)]
+    with player:
+        player.wait_model()
+        player.wait_seconds(OPTIONS.interval)  # the first work of a model takes longer
+        before, since, begun = player.counts(), time.monotonic(), len(player.watch.latencies)
+        player.wait_seconds(OPTIONS.seconds)
+        counts, latencies = player.counts() - before, sorted(player.watch.latencies[begun:])
+        video = [one.figures(since) for one in arrivals]
+    return counts, latencies, {"streams": streams, "video_per_s": statistics.mean(rate for rate, _ in video),
+                               "longest_gap_s": max(gap for _, gap in video)}
+
+
+def measure_live(streams):
+    counts, latencies, found = measure_cameras(streams, lambda number: element(number, "live"), streams)
+    if not latencies:
+        raise SystemExit("pipelines.py: nothing was described")
+    _, _, bare = measure_cameras(streams, lambda _: "identity", 0)
+    return {**found, "windows": counts["windows"], "described": counts["described"], "passed_over": counts["passed-over"],
+            "latency_mean_s": statistics.mean(latencies),
+            "latency_p95_s": latencies[-(-95 * len(latencies) // 100) - 1], "identity": bare}
 
 
 # ---- The report
@@ -259,7 +282,7 @@ def live_table(rows):
 
 
 def measure(clip):
-    report = {"date": datetime.date.today().isoformat(), "model": pathlib.Path(OPTIONS.model).name, "size": OPTIONS.size,
+    report = {"date": datetime.date.today().isoformat(), "model": "/".join(pathlib.Path(OPTIONS.model).resolve().parts[-2:]), "size": OPTIONS.size,
               "rate": OPTIONS.rate, "interval": OPTIONS.interval, "tokens": OPTIONS.tokens, "seconds": OPTIONS.seconds,
               "properties": OPTIONS.properties, "rounds": OPTIONS.rounds, "load_average_at_start": os.getloadavg()[0]}
     for streams in OPTIONS.streams if "recorded" in OPTIONS.modes else []:
@@ -270,9 +293,8 @@ def measure(clip):
             print(rounds[-1], file=sys.stderr, flush=True)
         report.setdefault("recorded", []).append(best_of(rounds, "captions_per_s"))
     for streams in OPTIONS.streams if "live" in OPTIONS.modes else []:
-        row = {**measure_live(streams), "identity": measure_live(streams, None)}
-        print(row, file=sys.stderr, flush=True)
-        report.setdefault("live", []).append(row)
+        report.setdefault("live", []).append(measure_live(streams))
+        print(report["live"][-1], file=sys.stderr, flush=True)
     report["load_average_at_end"] = os.getloadavg()[0]
     return report
 

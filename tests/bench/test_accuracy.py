@@ -18,7 +18,7 @@ import accuracy  # noqa: E402
 
 def test_figures_of_equal_logits():
     rows = torch.randn(5, 7, generator=torch.Generator().manual_seed(1))
-    found = accuracy.figures([(rows, rows.clone())], [[0, 1, 2, 3, 4]])
+    found = accuracy.figures([(rows, rows.clone(), [0, 1, 2, 3, 4])])
     assert found["perplexity"] == found["reference_perplexity"]
     assert found["same_choice"] == 1
     assert [found[name] for name in ("first_drift_rms", "first_drift_max", "drift_rms", "drift_max", "divergence")] == [0] * 5
@@ -27,7 +27,7 @@ def test_figures_of_equal_logits():
 def test_figures_by_hand():
     """Logits 0, 0 and log 3, 0: chances of a half, and of three quarters and a quarter."""
     certain, even = torch.tensor([[math.log(3), 0.0]]), torch.tensor([[0.0, 0.0]])
-    found = accuracy.figures([(torch.cat([even, even]), torch.cat([certain, certain]))], [[0, 1]])
+    found = accuracy.figures([(torch.cat([even, even]), torch.cat([certain, certain]), [0, 1])])
     assert found["perplexity"] == pytest.approx(2)
     assert found["reference_perplexity"] == pytest.approx((0.75 * 0.25) ** -0.5)
     assert found["divergence"] == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
@@ -39,9 +39,10 @@ def test_figures_by_hand():
 def test_only_the_first_token_of_each_text_counts_as_first():
     theirs = torch.tensor([[1.0, -1.0], [1.0, -1.0]])
     ours = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
-    found = accuracy.figures([(ours, theirs), (ours, theirs)], [[0, 0], [0, 0]])
+    other = torch.tensor([[1.0, 2.0, 3.0]])  # of another model
+    found = accuracy.figures([(ours, theirs, [0, 0]), (ours, theirs, [0, 0]), (other, other, [0])])
     assert found["first_drift_max"] == 0 < found["drift_max"]
-    assert (found["same_choice"], found["positions"], found["texts"]) == (0.5, 4, 2)
+    assert (found["same_choice"], found["positions"], found["texts"]) == (0.6, 5, 3)
 
 
 def test_the_program(tmp_path):
