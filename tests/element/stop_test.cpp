@@ -128,6 +128,15 @@ TEST(Stop, while_the_model_is_loaded) {
   EXPECT_GT(unfinished, 0);
 }
 
+TEST(Stop, while_a_picture_and_its_prompt_are_read) {
+  stop_often("before the first token", "videotestsrc ! " + kVideo + kDescribe,
+             [](Pipeline& pipeline) {
+               const ElementPtr describe = pipeline["describe"];
+               return progress(pipeline, GST_PROGRESS_TYPE_COMPLETE) &&
+                      eventually([&] { return stat(describe.get(), "waiting") > 0; });
+             });
+}
+
 TEST(Stop, while_a_recording_is_described) {
   stop_often("during generation", "videotestsrc ! " + kVideo + kDescribe, generating);
 }
