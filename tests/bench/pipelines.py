@@ -24,6 +24,7 @@ import argparse
 import collections
 import datetime
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -57,16 +58,22 @@ def arguments():
     return options
 
 
-OPTIONS = arguments()
-BUILD = OPTIONS.build.resolve()
-os.environ["GST_PLUGIN_PATH"] = str(BUILD / "gst")
-os.environ.setdefault("GST_REGISTRY", str(BUILD / "tests" / "bench" / "registry.bin"))
-os.environ.setdefault("VLM_ENGINE_LIBRARY", str(BUILD / "engine" / "libvlm.so.0"))
+OPTIONS = None  # of this run
+Gst = None  # GStreamer, which finds the build by the environment at its import
 
-import gi  # noqa: E402
 
-gi.require_version("Gst", "1.0")
-from gi.repository import Gst  # noqa: E402
+def begin(options):
+    global OPTIONS, Gst
+    OPTIONS, build = options, options.build.resolve()
+    os.environ["GST_PLUGIN_PATH"] = str(build / "gst")
+    os.environ["VLM_MODEL"] = options.model
+    os.environ.setdefault("GST_REGISTRY", str(build / "tests" / "bench" / "registry.bin"))
+    os.environ.setdefault("VLM_ENGINE_LIBRARY", str(build / "engine" / "libvlm.so.0"))
+    import gi
+    gi.require_version("Gst", "1.0")
+    from gi.repository import Gst as gst
+    Gst = gst
+    Gst.init(None)
 
 
 # ---- Launch lines
@@ -124,16 +131,23 @@ class Watch:
             self.latencies.append(structure.get_uint64("latency")[1] / SECOND)
             self.captions[message.src.get_name()] += 1
 
-    def busy(self):
-        """Share of the time between first and last work in which there was some, and how many there were then."""
-        if not self.works:
-            return 0.0, 0.0
-        together, last = 0.0, 0.0
-        for begin, end in sorted(self.works):
-            together += max(0.0, end - max(begin, last))
-            last = max(last, end)
-        first = min(begin for begin, _ in self.works)
-        return together / (last - first), sum(end - begin for begin, end in self.works) / together
+
+def busy(works):
+    """Of times [(begin, end)]: the share of the time between the first and the last in which there was some, and how
+    many there were then."""
+    if not works:
+        return 0.0, 0.0
+    covered, last = 0.0, 0.0
+    for begun, ended in sorted(works):
+        covered += max(0.0, ended - max(begun, last))
+        last = max(last, ended)
+    first = min(begun for begun, _ in works)
+    return covered / (last - first), sum(ended - begun for begun, ended in works) / covered
+
+
+def percentile(values, share):
+    """The least of the values that so many of them do not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 class Player:
@@ -201,9 +215,9 @@ def measure_recorded(clip, streams):
     expected = streams * -(-round(OPTIONS.seconds * 1000) // round(OPTIONS.interval * 1000))
     if captions != expected:
         raise SystemExit(f"pipelines.py: {captions} descriptions where {expected} were expected")
-    busy, at_once = player.watch.busy()
+    share, at_once = busy(player.watch.works)
     return {"streams": streams, "frames_per_s": streams * frames_of_clip() / took, "captions_per_s": captions / took,
-            "busy": busy, "at_once": at_once}
+            "busy": share, "at_once": at_once}
 
 
 def measure_identity(clip, streams):
@@ -237,7 +251,7 @@ def measure_cameras(streams, describe, elements):
         player.wait_seconds(OPTIONS.interval)  # the first work of a model takes longer
         before, since, begun = player.counts(), time.monotonic(), len(player.watch.latencies)
         player.wait_seconds(OPTIONS.seconds)
-        counts, latencies = player.counts() - before, sorted(player.watch.latencies[begun:])
+        counts, latencies = player.counts() - before, player.watch.latencies[begun:]
         video = [one.figures(since) for one in arrivals]
     return counts, latencies, {"streams": streams, "video_per_s": statistics.mean(rate for rate, _ in video),
                                "longest_gap_s": max(gap for _, gap in video)}
@@ -249,8 +263,7 @@ def measure_live(streams):
         raise SystemExit("pipelines.py: nothing was described")
     _, _, bare = measure_cameras(streams, lambda _: "identity", 0)
     return {**found, "windows": counts["windows"], "described": counts["described"], "passed_over": counts["passed-over"],
-            "latency_mean_s": statistics.mean(latencies),
-            "latency_p95_s": latencies[-(-95 * len(latencies) // 100) - 1], "identity": bare}
+            "latency_mean_s": statistics.mean(latencies), "latency_p95_s": percentile(latencies, 0.95), "identity": bare}
 
 
 # ---- The report
@@ -300,8 +313,7 @@ def measure(clip):
 
 
 def main():
-    os.environ["VLM_MODEL"] = OPTIONS.model
-    Gst.init(None)
+    begin(arguments())
     with tempfile.TemporaryDirectory() as folder:
         clip = f"{folder}/clip.mp4"
         make_clip(clip)
