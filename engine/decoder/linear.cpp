@@ -16,16 +16,20 @@
 #include "cuda/tensor_ops.h"
 #include "kernels/cpu.h"
 #include "kernels/dense.h"
+#include "kernels/product.h"
 
 namespace vlm {
 namespace {
 
-// So many rows of x at most our own kernels take in less time than libtorch does: where it has no
-// fast product of the weights' type, and where it has one.
+// So many rows of x at most our kernels that read each weight once take in less time than libtorch
+// does: where it has no fast product of the weights' type, and where it has one.
 constexpr int64_t kFewRows = 32;
 constexpr int64_t kFewRowsOfFastType = 4;
 // The same with AVX-512; packed weights they always multiply in less time there.
 constexpr int64_t kFewRowsOfAvx512 = 64;
+// The same beside matrix units.
+constexpr int64_t kFewRowsOfInt8 = 12;
+constexpr int64_t kFewRowsOfInt4 = 8;
 // Widened at a time by each thread that packs.
 constexpr int64_t kWidenedWeights = int64_t{1} << 18;
 // Unpacked at a time by each thread.
@@ -35,14 +39,17 @@ const std::byte* bytes_of(const at::Tensor& tensor) {
   return static_cast<const std::byte*>(tensor.const_data_ptr());
 }
 
-int64_t few_rows_of_packed() {
-  return has_avx512() ? std::numeric_limits<int64_t>::max() : kFewRows;
-}
-
-int64_t few_rows_of_bfloat16() {
+// Beyond so many rows weights of the format are multiplied as most processors do it fastest.
+int64_t few_rows(PackedFormat format, bool bfloat16) {
+  constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
+  if (bfloat16 && has_matrix_units()) {
+    return format == PackedFormat::kBFloat16 ? 0
+           : format == PackedFormat::kInt8   ? kFewRowsOfInt8
+                                             : kFewRowsOfInt4;
+  }
+  if (format != PackedFormat::kBFloat16) return has_avx512() ? kAny : kFewRows;
   if (!multiplies_halves(at::kBFloat16)) return kFewRows;
-  // Matrix units, which only libtorch uses, need no more than a few rows to be faster.
-  return has_avx512() && !has_amx_bfloat16() ? kFewRowsOfAvx512 : kFewRowsOfFastType;
+  return has_avx512() ? kFewRowsOfAvx512 : kFewRowsOfFastType;
 }
 
 }  // namespace
@@ -124,15 +131,16 @@ GpuMatrix Linear::gpu_matrix() const {
 }
 
 at::Tensor Linear::forward(const at::Tensor& x) const {
+  if (packed_.defined() && packed_.is_cuda()) return multiply_on_gpu(x);
+  const bool bfloat16 = x.scalar_type() == at::kBFloat16;
   if (packed_.defined()) {
-    if (packed_.is_cuda()) return multiply_on_gpu(x);
-    static const int64_t few = few_rows_of_packed();
-    return x.size(0) <= few ? multiply_few(x, shape_, packed_) : multiply_many(x);
+    if (x.size(0) <= few_rows(shape_.format, bfloat16)) return multiply_few(x, shape_, packed_);
+    return bfloat16 && has_matrix_units() ? product(x, shape_, packed_, bias_) : multiply_many(x);
   }
-  static const int64_t few = few_rows_of_bfloat16();
-  const bool ours = x.is_cpu() && weight_.scalar_type() == at::kBFloat16 && x.size(0) <= few &&
-                    weight_.is_contiguous();
-  if (!ours) return dense(x, weight_, bias_);
+  const bool few = x.is_cpu() && weight_.scalar_type() == at::kBFloat16 &&
+                   weight_.is_contiguous() &&
+                   x.size(0) <= few_rows(PackedFormat::kBFloat16, bfloat16);
+  if (!few) return dense(x, weight_, bias_);
   return multiply_few(x, {PackedFormat::kBFloat16, weight_.size(0), weight_.size(1)}, weight_);
 }
 

@@ -48,7 +48,7 @@ inline bool has_avx512_bfloat16() {
 #endif
 }
 
-/// Has matrix units for bfloat16, which only libtorch uses.
+/// Has matrix units for bfloat16, of which the operating system has to be asked for first.
 inline bool has_amx_bfloat16() {
 #if defined(__x86_64__)
   // Clang 14 knows no name for it.

@@ -8,12 +8,24 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/product.h"
+
 namespace vlm {
 namespace {
 
 // Unpacked at a time: stays in the cache until the product has read it, yet is large enough that
 // reading x anew for each part costs little.
 constexpr int64_t kPartWeights = int64_t{1} << 20;
+
+std::vector<int64_t> output_sizes(const at::Tensor& x, int64_t outputs) {
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes.back() = outputs;
+  return sizes;
+}
+
+const uint16_t* halves(const at::Tensor& tensor) {
+  return static_cast<const uint16_t*>(tensor.const_data_ptr());
+}
 
 }  // namespace
 
@@ -28,6 +40,10 @@ bool multiplies_halves(at::ScalarType type) {
 at::Tensor dense(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   const at::ScalarType type = x.scalar_type();
   const bool half = type == at::kBFloat16 || type == at::kHalf;
+  if (x.is_cpu() && type == at::kBFloat16 && !product_families().empty() &&
+      weight.is_contiguous()) {
+    return product(x, {PackedFormat::kBFloat16, weight.size(0), weight.size(1)}, weight, bias);
+  }
   // libtorch rounds before it adds the bias, too, where x is not contiguous.
   if (!x.is_cpu() || !half || multiplies_halves(type)) {
     return at::linear(x.contiguous(), weight, bias);
@@ -35,6 +51,22 @@ at::Tensor dense(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
   return dense_by_parts(x, weight.size(0), bias, [&](int64_t first, const at::Tensor& rows) {
     rows.copy_(weight.narrow(0, first, rows.size(0)));
   });
+}
+
+at::Tensor product(const at::Tensor& x, const PackedShape& shape, const at::Tensor& weights,
+                   const at::Tensor& bias) {
+  const at::Tensor whole = x.contiguous();
+  const at::Tensor addend = bias.defined() ? bias.contiguous() : bias;
+  const at::Tensor y = at::empty(output_sizes(x, shape.outputs), x.options());
+  ProductArgs args;
+  args.shape = shape;
+  args.weights = static_cast<const std::byte*>(weights.const_data_ptr());
+  args.x = halves(whole);
+  args.bias = bias.defined() ? halves(addend) : nullptr;
+  args.y = static_cast<uint16_t*>(y.mutable_data_ptr());
+  args.rows = whole.numel() / shape.inputs;
+  product_families().front().product(args);
+  return y;
 }
 
 at::Tensor dense_by_parts(const at::Tensor& x, int64_t outputs, const at::Tensor& bias,
@@ -54,9 +86,7 @@ at::Tensor dense_by_parts(const at::Tensor& x, int64_t outputs, const at::Tensor
     if (bias.defined()) sums.add_(wide_bias.narrow(0, first, count));
     y.narrow(1, first, count).copy_(sums);
   }
-  std::vector<int64_t> shape = x.sizes().vec();
-  shape.back() = outputs;
-  return y.view(shape);
+  return y.view(output_sizes(x, outputs));
 }
 
 }  // namespace vlm

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "kernels/packed_matrix.h"
+
 namespace vlm {
 
 /// x · Wᵀ + bias for many rows. x: [..., inputs]; weight: [outputs, inputs] in x's type; bias:
@@ -13,6 +15,11 @@ namespace vlm {
 /// no 16-bit numbers, such products go through float32, which is several times faster than what
 /// libtorch does with them there; sums are float32 and rounded once, as in libtorch. Reentrant.
 at::Tensor dense(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+/// The same by our own products of bfloat16 (product.h), which must run here. x: bfloat16, on the
+/// CPU; weights: `shape` as bytes or as bfloat16.
+at::Tensor product(const at::Tensor& x, const PackedShape& shape, const at::Tensor& weights,
+                   const at::Tensor& bias);
 
 /// Whether libtorch has fast products of this 16-bit type on this processor.
 bool multiplies_halves(at::ScalarType type);

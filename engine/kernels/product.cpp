@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "kernels/product.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+
+#include "kernels/cpu.h"
+#include "kernels/product_tiles.h"
+
+namespace vlm {
+
+#if defined(__x86_64__)
+
+namespace {
+
+using namespace tiles;
+
+// A thread lays out so many weights at a time, for all rows of a pass to meet: half of the L2 cache
+// that processors with bfloat16 have at least.
+constexpr int64_t kBlockOutputs = 256;
+constexpr int64_t kBlockInputs = 2048;
+// Of so few panels memory is the limit: bfloat16 weights are multiplied where they lie, and all
+// inputs of a few outputs are read before the next, since memory is read faster in order.
+constexpr int64_t kFewPanels = 4;
+constexpr int64_t kFewOutputs = 32;
+// Rows of a pass, which bounds the memory of x and of the sums.
+constexpr int64_t kPassRows = 1024;
+constexpr int64_t kLine = 64;
+
+int64_t ceil_div(int64_t value, int64_t by) {
+  return (value + by - 1) / by;
+}
+
+std::byte* data(const at::Tensor& memory) {
+  return static_cast<std::byte*>(memory.mutable_data_ptr());
+}
+
+// Sends for memory in order: tiles ask for 16 rows at a time, which comes slower.
+void fetch(const std::byte* from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(from + i, 0, 2);
+}
+
+// Some rows of x, laid out chunk of inputs by chunk, times all weights.
+class Pass {
+ public:
+  Pass(const ProductArgs& args, const Unit& unit, int64_t first_row, int64_t rows)
+      : args_(args), unit_(unit), first_row_(first_row), rows_(rows) {
+    x_ = at::empty({panels_ * steps_ * kStepBytes}, at::kByte);
+    at::parallel_for(0, panels_, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t panel = begin; panel < end; ++panel) lay_out(panel);
+    });
+  }
+
+  // Outputs [begin, end), in spans.
+  void multiply(int64_t begin, int64_t end) const {
+    const int64_t spans = std::min((few_ ? kFewOutputs : kBlockOutputs) / kSpan, end - begin);
+    const at::Tensor weights = at::empty({spans * kSpan * stride_of(chunk_)}, at::kByte);
+    const at::Tensor sums = at::empty({(chunks() > 1 ? panels_ * spans : 1) * kSums}, at::kFloat);
+    unit_.begin();
+    if (in_place(begin)) fetch(args_.weights + begin * kSpan * row_bytes_, kSpan * row_bytes_);
+    for (int64_t first = begin; first < end; first += spans) {
+      const int64_t count = std::min(spans, end - first);
+      for (int64_t step = 0; step < steps_; step += chunk_) {
+        const int64_t later = step + chunk_ < steps_ ? first : first + spans;
+        const Place next{later, std::min(spans, end - later), later == first ? step + chunk_ : 0};
+        multiply_chunk({first, count, step}, next, data(weights), sums.mutable_data_ptr<float>());
+      }
+    }
+    unit_.end();
+  }
+
+ private:
+  // Some spans of outputs, and the inputs from a step on.
+  struct Place {
+    int64_t first, count, step;
+  };
+
+  int64_t chunks() const { return ceil_div(steps_, chunk_); }
+  // Of the chunk that begins at `step`.
+  int64_t steps_of(int64_t step) const { return std::min(chunk_, steps_ - step); }
+  std::byte* panel_of(int64_t panel, int64_t step) const {
+    return data(x_) + (step * panels_ + panel * steps_of(step)) * kStepBytes;
+  }
+  int64_t rows_of(int64_t panel) const { return std::min(kSpan, rows_ - panel * kSpan); }
+
+  void lay_out(int64_t panel) const {
+    for (int64_t step = 0; step < steps_; step += chunk_) {
+      lay_out_x(args_, first_row_ + panel * kSpan, rows_of(panel), step * kDepth, steps_of(step),
+                panel_of(panel, step));
+    }
+  }
+
+  // Weights at `at` times x, while those at `next` come from memory.
+  void multiply_chunk(Place at, Place next, std::byte* weights, float* sums) const {
+    const int64_t steps = steps_of(at.step);
+    for (int64_t i = 0; i < at.count; ++i) {
+      if (in_place(at.first + i)) continue;
+      lay_out_weights(args_, (at.first + i) * kSpan, at.step * kDepth, steps,
+                      weights + i * kSpan * stride_of(steps), stride_of(steps));
+    }
+    Block block{.steps = steps, .more = at.step > 0};
+    const int64_t rows = std::max<int64_t>(
+        0, std::min(next.count * kSpan, args_.shape.outputs - next.first * kSpan));
+    const int64_t share = ceil_div(rows, panels_ * at.count);
+    for (int64_t panel = 0; panel < panels_; ++panel) {
+      block.x = panel_of(panel, at.step);
+      block.row_tiles = ceil_div(rows_of(panel), kSide);
+      for (int64_t i = 0; i < at.count; ++i) {
+        const int64_t done = (panel * at.count + i) * share;
+        send_for(next, done, std::clamp<int64_t>(rows - done, 0, share), block);
+        if (in_place(at.first + i)) {
+          block.weights =
+              args_.weights + (at.first + i) * kSpan * row_bytes_ + at.step * step_bytes_;
+          block.weights_stride = row_bytes_;
+        } else {
+          block.weights = weights + i * kSpan * stride_of(steps);
+          block.weights_stride = stride_of(steps);
+        }
+        block.sums = chunks() > 1 ? sums + (panel * at.count + i) * kSums : sums;
+        unit_.multiply(block);
+        if (at.step + steps == steps_) {
+          finish(args_, (at.first + i) * kSpan, first_row_ + panel * kSpan, rows_of(panel),
+                 block.sums);
+        }
+      }
+    }
+  }
+
+  // Outputs of the place, `count` from its `first` on, while the block is multiplied.
+  void send_for(Place place, int64_t first, int64_t count, Block& block) const {
+    block.ahead =
+        args_.weights + (place.first * kSpan + first) * row_bytes_ + place.step * step_bytes_;
+    block.ahead_rows = count;
+    block.ahead_stride = row_bytes_;
+    block.ahead_step = step_bytes_;
+    if (chunks() > 1) return;
+    // Whole rows are one piece of memory.
+    block.ahead_step = count * row_bytes_ / block.steps;
+    block.ahead_rows = ceil_div(block.ahead_step, kLine);
+    block.ahead_stride = kLine;
+  }
+
+  // Of weights that are laid out; one line more, so that rows do not all meet in a few sets of the
+  // innermost cache.
+  static int64_t stride_of(int64_t steps) { return (steps + 1) * kRowBytes; }
+  bool in_place(int64_t span) const {
+    return few_ && args_.shape.format == PackedFormat::kBFloat16 &&
+           args_.shape.inputs % kDepth == 0 && (span + 1) * kSpan <= args_.shape.outputs;
+  }
+
+  const ProductArgs& args_;
+  const Unit& unit_;
+  const int64_t first_row_, rows_;
+  const int64_t panels_ = ceil_div(rows_, kSpan);
+  const int64_t steps_ = ceil_div(args_.shape.inputs, kDepth);
+  const bool few_ = panels_ <= kFewPanels;
+  // Chunks of about the same size.
+  const int64_t chunk_ = few_ ? steps_ : ceil_div(steps_, ceil_div(steps_, kBlockInputs / kDepth));
+  const int64_t row_bytes_ = args_.shape.row_bytes();
+  const int64_t step_bytes_ = args_.shape.format == PackedFormat::kBFloat16 ? kRowBytes
+                              : args_.shape.format == PackedFormat::kInt8   ? kRowBytes / 2
+                                                                            : kRowBytes / 4;
+  at::Tensor x_;
+};
+
+void run(const ProductArgs& args, const Unit& unit) {
+  const int64_t passes = ceil_div(args.rows, kPassRows);
+  for (int64_t row = 0; row < args.rows;) {
+    const int64_t rows =
+        std::min(args.rows - row, ceil_div(ceil_div(args.rows, passes), kSpan) * kSpan);
+    const Pass pass(args, unit, row, rows);
+    at::parallel_for(0, ceil_div(args.shape.outputs, kSpan), 1,
+                     [&](int64_t begin, int64_t end) { pass.multiply(begin, end); });
+    row += rows;
+  }
+}
+
+void product_amx(const ProductArgs& args) {
+  run(args, kAmx);
+}
+
+void product_avx512(const ProductArgs& args) {
+  run(args, kAvx512);
+}
+
+}  // namespace
+
+bool has_matrix_units() {
+  return claim_amx();
+}
+
+#else
+
+bool has_matrix_units() {
+  return false;
+}
+
+#endif
+
+const std::vector<ProductFamily>& product_families() {
+  static const std::vector<ProductFamily> families = [] {
+    std::vector<ProductFamily> able;
+#if defined(__x86_64__)
+    if (claim_amx()) able.push_back({"amx", product_amx});
+    if (has_avx512_bfloat16()) able.push_back({"avx512", product_avx512});
+#endif
+    return able;
+  }();
+  return families;
+}
+
+}  // namespace vlm

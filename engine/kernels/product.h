@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/packed_matrix.h"
+
+namespace vlm {
+
+/// y = x · Wᵀ + b for bfloat16 x of any number of rows. All pointers lie on the CPU.
+struct ProductArgs {
+  PackedShape shape;
+  const std::byte* weights = nullptr;  ///< [outputs] rows of shape.row_bytes()
+  const uint16_t* x = nullptr;         ///< bfloat16 [rows, inputs]
+  const uint16_t* bias = nullptr;      ///< bfloat16 [outputs], or null
+  uint16_t* y = nullptr;               ///< bfloat16 [rows, outputs]
+  int64_t rows = 0;
+};
+
+/// One processor's way: weights become bfloat16 part by part (int4's rounded once more), products
+/// are summed in float32, scaled, biased and rounded once. Values below the smallest normal number
+/// count as 0. A row's result does not depend on the other rows. Spreads the outputs over
+/// libtorch's threads. Reentrant.
+struct ProductFamily {
+  const char* name;
+  void (*product)(const ProductArgs&);
+};
+/// Those that run here, the fastest first; none where the processor multiplies no bfloat16.
+/// Reentrant.
+const std::vector<ProductFamily>& product_families();
+
+/// Whether the fastest one uses matrix units, of which the operating system has to be asked for
+/// first. Reentrant.
+bool has_matrix_units();
+
+}  // namespace vlm

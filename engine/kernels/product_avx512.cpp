@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "kernels/cpu.h"
+#include "kernels/product_tiles.h"
+
+#if defined(__x86_64__)
+
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 finds fault with the operands that its own intrinsics leave undefined on purpose.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#include <immintrin.h>
+
+#include <cstring>
+
+// Loops over registers: left as loops they would go through memory.
+#if defined(__clang__)
+#define VLM_UNROLL _Pragma("unroll")
+#else
+#define VLM_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace vlm::tiles {
+namespace {
+
+constexpr int kOutputs = 8;  // times two tiles of rows: their sums fit the registers
+
+VLM_AVX512_BFLOAT16 inline __m512bh pairs(const std::byte* from) {
+  return reinterpret_cast<__m512bh>(_mm512_loadu_si512(from));
+}
+
+// One output's pair of inputs for all rows.
+VLM_AVX512_BFLOAT16 inline __m512bh pair(const std::byte* from) {
+  int both;
+  std::memcpy(&both, from, sizeof both);
+  return reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
+}
+
+// kOutputs of the block's outputs from `output` on.
+template <int kRowTiles>
+VLM_AVX512_BFLOAT16 void multiply_part(const Block& block, int64_t output) {
+  const std::byte* weights = block.weights + output * block.weights_stride;
+  const std::byte* x = block.x;
+  float* sums = block.sums + output / kSide * 2 * kSide * kSide + output % kSide * kSide;
+  __m512 all[kOutputs][kRowTiles];
+  VLM_UNROLL
+  for (int i = 0; i < kOutputs; ++i) {
+    VLM_UNROLL
+    for (int tile = 0; tile < kRowTiles; ++tile) {
+      all[i][tile] = block.more ? _mm512_loadu_ps(sums + tile * kSide * kSide + i * kSide)
+                                : _mm512_setzero_ps();
+    }
+  }
+  for (int64_t step = 0; step < block.steps; ++step, weights += kRowBytes, x += kStepBytes) {
+    for (int64_t at = 0; at < kTileBytes / kSide; at += 4) {
+      __m512bh both[kRowTiles];
+      VLM_UNROLL
+      for (int tile = 0; tile < kRowTiles; ++tile)
+        both[tile] = pairs(x + tile * kTileBytes + at * 16);
+      VLM_UNROLL
+      for (int i = 0; i < kOutputs; ++i) {
+        const __m512bh weight = pair(weights + i * block.weights_stride + at);
+        VLM_UNROLL
+        for (int tile = 0; tile < kRowTiles; ++tile) {
+          all[i][tile] = _mm512_dpbf16_ps(all[i][tile], weight, both[tile]);
+        }
+      }
+    }
+  }
+  VLM_UNROLL
+  for (int i = 0; i < kOutputs; ++i) {
+    VLM_UNROLL
+    for (int tile = 0; tile < kRowTiles; ++tile) {
+      _mm512_storeu_ps(sums + tile * kSide * kSide + i * kSide, all[i][tile]);
+    }
+  }
+}
+
+void multiply(const Block& block) {
+  for (int64_t output = 0; output < kSpan; output += kOutputs) {
+    if (block.row_tiles > 1) {
+      multiply_part<2>(block, output);
+    } else {
+      multiply_part<1>(block, output);
+    }
+  }
+}
+
+}  // namespace
+
+const Unit kAvx512 = {[] {}, [] {}, multiply};
+
+}  // namespace vlm::tiles
+
+#endif

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "kernels/cpu.h"
+#include "kernels/product_tiles.h"
+
+#if defined(__x86_64__)
+
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 finds fault with the operands that its own intrinsics leave undefined on purpose.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace vlm::tiles {
+namespace {
+
+// The first `count` lanes of 16 or 32; all or none beyond either end.
+uint32_t lanes(int64_t count) {
+  return count >= 32 ? ~0u : count <= 0 ? 0u : (1u << count) - 1;
+}
+
+VLM_AVX512 inline __m512i load_halves(const uint16_t* from, int64_t count) {
+  return count >= kDepth ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi16(lanes(count), from);
+}
+
+// 16 × 16 numbers of 32 bits: rows become columns.
+VLM_AVX512 inline void transpose(__m512i* rows) {
+  __m512i half[kSide];
+  for (int64_t i = 0; i < kSide; i += 2) {
+    half[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+    half[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+  }
+  for (int64_t i = 0; i < kSide; i += 4) {
+    rows[i] = _mm512_unpacklo_epi64(half[i], half[i + 2]);
+    rows[i + 1] = _mm512_unpackhi_epi64(half[i], half[i + 2]);
+    rows[i + 2] = _mm512_unpacklo_epi64(half[i + 1], half[i + 3]);
+    rows[i + 3] = _mm512_unpackhi_epi64(half[i + 1], half[i + 3]);
+  }
+  for (int64_t i = 0; i < 4; ++i) {
+    const __m512i low = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0x88);
+    const __m512i high = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0xDD);
+    const __m512i more_low = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0x88);
+    const __m512i more_high = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0xDD);
+    half[i] = _mm512_shuffle_i32x4(low, more_low, 0x88);
+    half[i + 8] = _mm512_shuffle_i32x4(low, more_low, 0xDD);
+    half[i + 4] = _mm512_shuffle_i32x4(high, more_high, 0x88);
+    half[i + 12] = _mm512_shuffle_i32x4(high, more_high, 0xDD);
+  }
+  for (int64_t i = 0; i < kSide; ++i) rows[i] = half[i];
+}
+
+// One row's inputs from `begin` on, 32 to a tile. Inline: GCC 12 takes a call of the last one for
+// one without effect.
+
+VLM_AVX512_BFLOAT16 VLM_INLINE inline void lay_out_bfloat16(const ProductArgs& args,
+                                                            const std::byte* row, int64_t begin,
+                                                            int64_t steps, std::byte* out) {
+  const auto* values = reinterpret_cast<const uint16_t*>(row);
+  for (int64_t step = 0; step < steps; ++step, out += kRowBytes) {
+    const int64_t at = begin + step * kDepth;
+    _mm512_storeu_si512(out, load_halves(values + at, args.shape.inputs - at));
+  }
+}
+
+VLM_AVX512 inline __m512 widen8(const std::byte* from) {
+  return _mm512_cvtepi32_ps(
+      _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+}
+
+VLM_AVX512_BFLOAT16 VLM_INLINE inline void lay_out_int8(const std::byte* row, int64_t begin,
+                                                        int64_t steps, std::byte* out) {
+  for (int64_t step = 0; step < steps; ++step, out += kRowBytes) {
+    const std::byte* from = row + begin + step * kDepth;
+    const __m512bh both = _mm512_cvtne2ps_pbh(widen8(from + kSide), widen8(from));
+    std::memcpy(out, &both, sizeof both);
+  }
+}
+
+// A step is a group: its 16 levels become bfloat16, and the weights are looked up among them.
+VLM_AVX512_BFLOAT16 VLM_INLINE inline void lay_out_int4(const ProductArgs& args,
+                                                        const std::byte* row, int64_t begin,
+                                                        int64_t steps, std::byte* out) {
+  static_assert(kDepth == PackedShape::kGroup);
+  const auto* scales = reinterpret_cast<const uint16_t*>(row + args.shape.padded_inputs() / 2);
+  const __m512 levels = _mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8);
+  const __m512i low_bits = _mm512_set1_epi32(0x000F000F);
+  for (int64_t step = 0; step < steps; ++step, out += kRowBytes) {
+    const int64_t group = begin / kDepth + step;
+    const __m512 scale =
+        _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(scales[group]) << 16));
+    const __m256bh narrow = _mm512_cvtneps_pbh(_mm512_mul_ps(levels, scale));
+    const __m512i table = _mm512_castsi256_si512(reinterpret_cast<__m256i>(narrow));
+    const __m512i bytes = _mm512_cvtepu8_epi32(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + group * kDepth / 2)));
+    const __m512i places =
+        _mm512_and_si512(_mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12)), low_bits);
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi16(places, table));
+  }
+}
+
+// Steps of a packed row; what a block has beyond them is zeros.
+int64_t steps_within(const PackedShape& shape, int64_t begin, int64_t steps) {
+  return std::min(steps, (shape.padded_inputs() - begin) / kDepth);
+}
+
+}  // namespace
+
+VLM_AVX512 void lay_out_x(const ProductArgs& args, int64_t first, int64_t count, int64_t begin,
+                          int64_t steps, std::byte* out) {
+  const int64_t inputs = args.shape.inputs;
+  for (int64_t tile = 0; tile < 2; ++tile) {
+    const int64_t rows = std::clamp<int64_t>(count - tile * kSide, 0, kSide);
+    if (rows == 0) continue;
+    const uint16_t* x = args.x + (first + tile * kSide) * inputs;
+    for (int64_t step = 0; step < steps; ++step) {
+      const int64_t at = begin + step * kDepth;
+      __m512i values[kSide];
+      for (int64_t i = 0; i < kSide; ++i) {
+        values[i] =
+            i < rows ? load_halves(x + i * inputs + at, inputs - at) : _mm512_setzero_si512();
+      }
+      transpose(values);
+      std::byte* to = out + step * kStepBytes + tile * kTileBytes;
+      for (int64_t i = 0; i < kSide; ++i) _mm512_storeu_si512(to + i * 64, values[i]);
+    }
+  }
+}
+
+VLM_AVX512_BFLOAT16 void lay_out_weights(const ProductArgs& args, int64_t first, int64_t begin,
+                                         int64_t steps, std::byte* out, int64_t stride) {
+  const PackedShape& shape = args.shape;
+  for (int64_t i = 0; i < kSpan; ++i) {
+    std::byte* to = out + i * stride;
+    if (first + i >= shape.outputs) {
+      std::memset(to, 0, static_cast<size_t>(steps * kRowBytes));
+      continue;
+    }
+    const std::byte* row = args.weights + (first + i) * shape.row_bytes();
+    switch (shape.format) {
+      case PackedFormat::kBFloat16:
+        lay_out_bfloat16(args, row, begin, steps, to);
+        break;
+      case PackedFormat::kInt8:
+        lay_out_int8(row, begin, steps_within(shape, begin, steps), to);
+        break;
+      case PackedFormat::kInt4:
+        lay_out_int4(args, row, begin, steps_within(shape, begin, steps), to);
+        break;
+    }
+  }
+}
+
+VLM_AVX512_BFLOAT16 void finish(const ProductArgs& args, int64_t output, int64_t row, int64_t rows,
+                                const float* sums) {
+  const PackedShape& shape = args.shape;
+  const int64_t outputs = std::min(kSpan, shape.outputs - output);
+  alignas(64) std::array<float, kSpan> scales, biases;
+  scales.fill(1);
+  biases.fill(0);
+  for (int64_t i = 0; i < outputs; ++i) {
+    const auto k = static_cast<size_t>(i);
+    if (shape.format == PackedFormat::kInt8) {
+      std::memcpy(&scales[k],
+                  args.weights + (output + i) * shape.row_bytes() + shape.padded_inputs(),
+                  sizeof(float));
+    }
+    if (args.bias != nullptr) {
+      const uint32_t bits = static_cast<uint32_t>(args.bias[output + i]) << 16;
+      std::memcpy(&biases[k], &bits, sizeof bits);
+    }
+  }
+  const uint32_t mask = lanes(outputs);
+  for (int64_t tile = 0; tile * kSide < rows; ++tile) {
+    __m512i low[kSide], high[kSide];
+    for (int64_t i = 0; i < kSide; ++i) {
+      low[i] = _mm512_loadu_si512(sums + (tile * kSide + i) * kSide);
+      high[i] = _mm512_loadu_si512(sums + ((2 + tile) * kSide + i) * kSide);
+    }
+    transpose(low);
+    transpose(high);
+    const int64_t count = std::min(kSide, rows - tile * kSide);
+    uint16_t* y = args.y + (row + tile * kSide) * shape.outputs + output;
+    for (int64_t i = 0; i < count; ++i, y += shape.outputs) {
+      const __m512 first = _mm512_fmadd_ps(_mm512_castsi512_ps(low[i]), _mm512_load_ps(&scales[0]),
+                                           _mm512_load_ps(&biases[0]));
+      const __m512 second =
+          _mm512_fmadd_ps(_mm512_castsi512_ps(high[i]), _mm512_load_ps(&scales[kSide]),
+                          _mm512_load_ps(&biases[kSide]));
+      const __m512bh both = _mm512_cvtne2ps_pbh(second, first);
+      _mm512_mask_storeu_epi16(y, mask, reinterpret_cast<__m512i>(both));
+    }
+  }
+}
+
+}  // namespace vlm::tiles
+
+#endif

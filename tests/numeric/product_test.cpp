@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "kernels/product.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/randn.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "kernels/bfloat16.h"
+#include "kernels/packed_matrix.h"
+
+namespace vlm {
+namespace {
+
+std::vector<float> random_values(int64_t count, uint32_t seed, float spread) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0, spread);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(generator);
+  return values;
+}
+
+std::vector<uint16_t> narrowed(const std::vector<float>& values) {
+  std::vector<uint16_t> halves(values.size());
+  for (size_t i = 0; i < values.size(); ++i) narrow(values[i], &halves[i]);
+  return halves;
+}
+
+std::vector<float> widened(const std::vector<uint16_t>& halves) {
+  std::vector<float> values(halves.size());
+  for (size_t i = 0; i < halves.size(); ++i) values[i] = widen(halves[i]);
+  return values;
+}
+
+// Weights, rows of x and a bias of one shape.
+struct Problem {
+  Problem(PackedFormat format, int64_t outputs, int64_t inputs, int64_t row_count)
+      : shape{format, outputs, inputs}, rows(row_count) {
+    const std::vector<float> values = random_values(outputs * inputs, 1, 0.05f);
+    weights.resize(static_cast<size_t>(shape.bytes()));
+    pack_rows(shape, values.data(), outputs, weights.data());
+    x = narrowed(random_values(rows * inputs, 2, 1));
+    bias = narrowed(random_values(outputs, 3, 1));
+  }
+
+  std::vector<uint16_t> solve(const ProductFamily& family, int64_t first, int64_t count,
+                              bool biased = true) const {
+    std::vector<uint16_t> y(static_cast<size_t>(count * shape.outputs), 0x7FC0);
+    family.product({shape, weights.data(), x.data() + first * shape.inputs,
+                    biased ? bias.data() : nullptr, y.data(), count});
+    return y;
+  }
+
+  // Sums of double precision; `size`: of the absolute values.
+  std::pair<double, double> expected(int64_t row, int64_t output) const {
+    std::vector<float> values(static_cast<size_t>(shape.inputs));
+    unpack_rows(shape, weights.data() + output * shape.row_bytes(), 1, values.data());
+    double sum = 0, size = 0;
+    for (int64_t i = 0; i < shape.inputs; ++i) {
+      const double part =
+          static_cast<double>(values[static_cast<size_t>(i)]) *
+          static_cast<double>(widen(x[static_cast<size_t>(row * shape.inputs + i)]));
+      sum += part;
+      size += std::abs(part);
+    }
+    return {sum, size};
+  }
+
+  PackedShape shape;
+  int64_t rows;
+  std::vector<std::byte> weights;
+  std::vector<uint16_t> x, bias;
+};
+
+struct Case {
+  PackedFormat format;
+  int64_t outputs, inputs, rows;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const PackedFormat format :
+       {PackedFormat::kBFloat16, PackedFormat::kInt8, PackedFormat::kInt4}) {
+    for (const auto& [outputs, inputs, rows] :
+         std::initializer_list<std::tuple<int64_t, int64_t, int64_t>>{{1, 1, 1},
+                                                                      {3, 7, 2},
+                                                                      {31, 31, 16},
+                                                                      {33, 33, 17},
+                                                                      {64, 192, 31},
+                                                                      {130, 257, 33},
+                                                                      {40, 2048, 49},
+                                                                      {20, 2080, 5},
+                                                                      {10, 11008, 2},
+                                                                      {330, 640, 70},
+                                                                      {17, 4100, 40},
+                                                                      {9, 65, 1100}}) {
+      all.push_back({format, outputs, inputs, rows});
+    }
+  }
+  return all;
+}
+
+class Product : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (product_families().empty()) GTEST_SKIP() << "this processor multiplies no bfloat16";
+  }
+  const Problem problem_{GetParam().format, GetParam().outputs, GetParam().inputs, GetParam().rows};
+};
+
+TEST_P(Product, every_family_equals_plain_sums) {
+  // Rounded once to bfloat16; int4's weights once more, each on its own.
+  const double per_weight = GetParam().format == PackedFormat::kInt4 ? 1.0 / 512 : 0;
+  for (const ProductFamily& family : product_families()) {
+    for (const bool biased : {true, false}) {
+      SCOPED_TRACE(std::string(family.name) + (biased ? " with a bias" : ""));
+      const std::vector<uint16_t> y = problem_.solve(family, 0, problem_.rows, biased);
+      for (int64_t row = 0; row < problem_.rows; ++row) {
+        for (int64_t output = 0; output < problem_.shape.outputs; ++output) {
+          auto [sum, size] = problem_.expected(row, output);
+          if (biased) sum += static_cast<double>(widen(problem_.bias[static_cast<size_t>(output)]));
+          const double limit = std::abs(sum) / 250 + size * (per_weight + 3e-7) + 1e-30;
+          ASSERT_NEAR(widen(y[static_cast<size_t>(row * problem_.shape.outputs + output)]), sum,
+                      limit)
+              << "row " << row << ", output " << output;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Product, a_row_does_not_depend_on_the_rows_beside_it) {
+  for (const ProductFamily& family : product_families()) {
+    SCOPED_TRACE(family.name);
+    const std::vector<uint16_t> together = problem_.solve(family, 0, problem_.rows);
+    for (const int64_t row : {int64_t{0}, problem_.rows / 2, problem_.rows - 1}) {
+      const std::vector<uint16_t> alone = problem_.solve(family, row, 1);
+      const auto from = together.begin() + row * problem_.shape.outputs;
+      ASSERT_EQ(alone, std::vector<uint16_t>(from, from + problem_.shape.outputs)) << "row " << row;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Product, ::testing::ValuesIn(cases()));
+
+TEST(ProductValues, what_is_no_number_stays_in_its_row) {
+  for (const ProductFamily& family : product_families()) {
+    SCOPED_TRACE(family.name);
+    Problem problem(PackedFormat::kBFloat16, 20, 100, 40);
+    const std::vector<uint16_t> before = problem.solve(family, 0, 40);
+    narrow(std::numeric_limits<float>::quiet_NaN(), &problem.x[7 * 100 + 3]);
+    narrow(std::numeric_limits<float>::infinity(), &problem.x[9 * 100 + 99]);
+    const std::vector<float> after = widened(problem.solve(family, 0, 40));
+    for (size_t i = 0; i < after.size(); ++i) {
+      if (i / 20 == 7) {
+        ASSERT_TRUE(std::isnan(after[i]));
+      } else if (i / 20 == 9) {
+        ASSERT_FALSE(std::isfinite(after[i]));
+      } else {
+        ASSERT_EQ(after[i], widen(before[i]));
+      }
+    }
+  }
+}
+
+// libtorch uses the same units in the same threads, and may rely on how it left them.
+TEST(ProductValues, libtorchs_own_products_stay_right) {
+  const at::Tensor x = at::randn({64, 96}).to(at::kBFloat16),
+                   weight = at::randn({80, 96}).to(at::kBFloat16);
+  const at::Tensor wanted = at::linear(x, weight);
+  const Problem problem(PackedFormat::kBFloat16, 100, 100, 40);
+  for (const ProductFamily& family : product_families()) {
+    const std::vector<uint16_t> first = problem.solve(family, 0, 40);
+    EXPECT_TRUE(at::linear(x, weight).equal(wanted)) << family.name;
+    EXPECT_EQ(problem.solve(family, 0, 40), first) << family.name;
+  }
+}
+
+}  // namespace
+}  // namespace vlm
