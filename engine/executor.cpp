@@ -21,6 +21,7 @@
 
 #include "base/device.h"
 #include "base/failure.h"
+#include "base/reused_memory.h"
 #include "decoder/decoder.h"
 #include "decoder/run_ahead.h"
 #include "decoder/step_buffers.h"
@@ -138,6 +139,8 @@ class TorchExecutor : public Executor {
     info_.vocab_size = config_.text.vocab_size;
   }
 
+  ~TorchExecutor() override { ReusedMemory::let_go(); }
+
   const ModelInfo& info() const override { return info_; }
   const ExecutorLimits& limits() const override { return limits_; }
 
@@ -145,11 +148,13 @@ class TorchExecutor : public Executor {
       const std::vector<const PixelTensor*>& batch,
       const std::vector<std::string>& trace_paths) override {
     const c10::OptionalStreamGuard guard(stream_);
+    const ReusedMemory memory;
     return translated("encoding pictures", [&] { return encode_pictures(batch, trace_paths); });
   }
 
   StepResult run(const StepPlan& plan) override {
     const c10::OptionalStreamGuard guard(stream_);
+    const ReusedMemory memory;
     return translated("running the language model", [&] { return step(plan); });
   }
 

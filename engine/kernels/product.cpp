@@ -48,6 +48,7 @@ class Pass {
   Pass(const ProductArgs& args, const Unit& unit, int64_t first_row, int64_t rows)
       : args_(args), unit_(unit), first_row_(first_row), rows_(rows) {
     x_ = at::empty({panels_ * steps_ * kStepBytes}, at::kByte);
+    scratch_ = at::empty({at::get_num_threads() * scratch_bytes()}, at::kByte);
     at::parallel_for(0, panels_, 1, [&](int64_t begin, int64_t end) {
       for (int64_t panel = begin; panel < end; ++panel) lay_out(panel);
     });
@@ -55,9 +56,9 @@ class Pass {
 
   // Outputs [begin, end), in spans.
   void multiply(int64_t begin, int64_t end) const {
-    const int64_t spans = std::min((few_ ? kFewOutputs : kBlockOutputs) / kSpan, end - begin);
-    const at::Tensor weights = at::empty({spans * kSpan * stride_of(chunk_)}, at::kByte);
-    const at::Tensor sums = at::empty({(chunks() > 1 ? panels_ * spans : 1) * kSums}, at::kFloat);
+    const int64_t spans = std::min(block_spans_, end - begin);
+    std::byte* own = data(scratch_) + at::get_thread_num() * scratch_bytes();
+    auto* sums = reinterpret_cast<float*>(own + weights_bytes());
     unit_.begin();
     if (in_place(begin)) fetch(args_.weights + begin * kSpan * row_bytes_, kSpan * row_bytes_);
     for (int64_t first = begin; first < end; first += spans) {
@@ -65,7 +66,7 @@ class Pass {
       for (int64_t step = 0; step < steps_; step += chunk_) {
         const int64_t later = step + chunk_ < steps_ ? first : first + spans;
         const Place next{later, std::min(spans, end - later), later == first ? step + chunk_ : 0};
-        multiply_chunk({first, count, step}, next, data(weights), sums.mutable_data_ptr<float>());
+        multiply_chunk({first, count, step}, next, own, sums);
       }
     }
     unit_.end();
@@ -77,6 +78,12 @@ class Pass {
     int64_t first, count, step;
   };
 
+  // Each thread's: weights that are laid out, then sums.
+  int64_t weights_bytes() const { return block_spans_ * kSpan * stride_of(chunk_); }
+  int64_t scratch_bytes() const {
+    const int64_t blocks = chunks() > 1 ? panels_ * block_spans_ : 1;
+    return weights_bytes() + blocks * kSums * static_cast<int64_t>(sizeof(float));
+  }
   int64_t chunks() const { return ceil_div(steps_, chunk_); }
   // Of the chunk that begins at `step`.
   int64_t steps_of(int64_t step) const { return std::min(chunk_, steps_ - step); }
@@ -158,11 +165,12 @@ class Pass {
   const bool few_ = panels_ <= kFewPanels;
   // Chunks of about the same size.
   const int64_t chunk_ = few_ ? steps_ : ceil_div(steps_, ceil_div(steps_, kBlockInputs / kDepth));
+  const int64_t block_spans_ = (few_ ? kFewOutputs : kBlockOutputs) / kSpan;
   const int64_t row_bytes_ = args_.shape.row_bytes();
   const int64_t step_bytes_ = args_.shape.format == PackedFormat::kBFloat16 ? kRowBytes
                               : args_.shape.format == PackedFormat::kInt8   ? kRowBytes / 2
                                                                             : kRowBytes / 4;
-  at::Tensor x_;
+  at::Tensor x_, scratch_;
 };
 
 void run(const ProductArgs& args, const Unit& unit) {
