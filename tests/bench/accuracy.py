@@ -311,7 +311,7 @@ def arguments():
 def main():
     import transformers
     options = arguments()
-    report = {"date": datetime.date.today().isoformat(), "machine": peers.machine(peers.cores()),
+    report = {"date": datetime.date.today().isoformat(), "machine": peers.machine(torch.get_num_threads()),
               "torch": torch.__version__, "transformers": transformers.__version__}
     engine = Engine()
     with tempfile.TemporaryDirectory() as name, contextlib.closing(engine):
