@@ -15,6 +15,7 @@
 #include "kernels/activation.h"
 #include "kernels/bfloat16.h"
 #include "kernels/cpu.h"
+#include "kernels/gate.h"
 
 namespace vlm {
 namespace {
@@ -25,6 +26,8 @@ constexpr int64_t kElementsPerTask = int64_t{1} << 14;
 template <typename T>
 struct NormRows {
   const T* x;
+  const T* delta;  // added to x first, the sums to `sum`; or null
+  T* sum;
   const T* weight;
   T* out;
   int64_t size;
@@ -69,6 +72,12 @@ VLM_INLINE inline void norm_rows(const NormRows<T>& args, int64_t begin, int64_t
   for (int64_t row = begin; row < end; ++row) {
     const T* x = args.x + row * args.size;
     T* out = args.out + row * args.size;
+    if (args.delta != nullptr) {
+      const T* delta = args.delta + row * args.size;
+      T* sum = args.sum + row * args.size;
+      for (int64_t i = 0; i < args.size; ++i) narrow(widen(x[i]) + widen(delta[i]), sum + i);
+      x = sum;
+    }
     const float mean = square_sum(x, args.size) / static_cast<float>(args.size);
     const float scale = 1 / std::sqrt(mean + args.eps);
     for (int64_t i = 0; i < args.size; ++i) {
@@ -113,12 +122,33 @@ void over_rows(int64_t count, int64_t row_size, const Kernel& kernel) {
 }
 
 template <typename T>
-void norm(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& out) {
+T* mutable_data(const at::Tensor& tensor) {
+  return tensor.defined() ? static_cast<T*>(tensor.mutable_data_ptr()) : nullptr;
+}
+
+// `delta` and `sum` may be undefined.
+template <typename T>
+void norm(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight, double eps,
+          const at::Tensor& sum, const at::Tensor& out) {
   const int64_t size = x.size(-1);
-  const NormRows<T> args = {data<T>(x), data<T>(weight), static_cast<T*>(out.mutable_data_ptr()),
-                            size, static_cast<float>(eps)};
+  const NormRows<T> args = {data<T>(x),
+                            delta.defined() ? data<T>(delta) : nullptr,
+                            mutable_data<T>(sum),
+                            data<T>(weight),
+                            mutable_data<T>(out),
+                            size,
+                            static_cast<float>(eps)};
   over_rows(x.numel() / size, size,
             [&](int64_t begin, int64_t end) VLM_INLINE { norm_rows(args, begin, end); });
+}
+
+void norm_in_one_pass(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight,
+                      double eps, const at::Tensor& sum, const at::Tensor& out) {
+  if (x.scalar_type() == at::kFloat) {
+    norm<float>(x, delta, weight, eps, sum, out);
+  } else {
+    norm<uint16_t>(x, delta, weight, eps, sum, out);
+  }
 }
 
 template <typename T>
@@ -145,11 +175,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   }
   const at::Tensor whole = x.contiguous(), factors = weight.contiguous();
   const at::Tensor out = at::empty_like(whole);
-  if (x.scalar_type() == at::kFloat) {
-    norm<float>(whole, factors, eps, out);
-  } else {
-    norm<uint16_t>(whole, factors, eps, out);
-  }
+  norm_in_one_pass(whole, {}, factors, eps, {}, out);
   return out;
 }
 
@@ -159,6 +185,11 @@ Normed add_norm(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& 
     const Normed both = {at::empty_like(x), at::empty_like(x)};
     if (gpu_add_norm(x, delta, weight, eps, both.sum, both.normed)) return both;
   }
+  if (one_pass(x) && x.is_contiguous() && delta.is_contiguous() && weight.is_contiguous()) {
+    const Normed both = {at::empty_like(x), at::empty_like(x)};
+    norm_in_one_pass(x, delta, weight, eps, both.sum, both.normed);
+    return both;
+  }
   const at::Tensor sum = x + delta;
   return {sum, rms_norm(sum, weight, eps)};
 }
@@ -167,6 +198,14 @@ at::Tensor gated(const at::Tensor& gate, const at::Tensor& up, Activation activa
   if (gate.is_cuda()) {
     const at::Tensor out = at::empty(gate.sizes(), gate.options());
     if (gpu_gate(gate, up, activation, out)) return out;
+  }
+  if (gate.is_cpu() && gate.scalar_type() == at::kBFloat16 && gate.is_contiguous() &&
+      up.is_contiguous()) {
+    const at::Tensor out = at::empty_like(gate);
+    if (gate_cpu(data<uint16_t>(gate), data<uint16_t>(up),
+                 static_cast<uint16_t*>(out.mutable_data_ptr()), gate.numel(), activation)) {
+      return out;
+    }
   }
   return activate(gate, activation) * up;
 }
