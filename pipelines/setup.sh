@@ -41,7 +41,7 @@ run_packages=(
   gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x
 )
 test_packages=(clang libgtest-dev python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
-  gir1.2-gst-rtsp-server-1.0)
+  gir1.2-gst-rtsp-server-1.0 iproute2 nftables)
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 fail() { echo "setup.sh: $*" >&2; exit 1; }
