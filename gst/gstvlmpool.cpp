@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "gstvlmpool.h"
 
+#include <algorithm>
 #include <climits>
 
 namespace gstvlm {
@@ -45,14 +46,16 @@ bool in_system_memory(GstBuffer* buffer) {
 
 unsigned spare_buffers(GstBuffer* buffer) {
   GstBufferPool* pool = pool_of(buffer);
-  if (pool == nullptr) {
-    return in_system_memory(buffer) ? UINT_MAX : 0;
-  }
-  const Bounds bounds = bounds_of(pool);
+  const Bounds bounds = pool == nullptr ? Bounds() : bounds_of(pool);
   if (bounds.maximum == 0) {
-    return UINT_MAX;
+    if (in_system_memory(buffer)) {
+      return UINT_MAX;
+    }
+    // Pools of cameras have bounds that their configuration does not tell.
+    return pool == nullptr ? 0 : 1;
   }
-  return bounds.maximum > bounds.minimum ? bounds.maximum - bounds.minimum : 0;
+  const guint needed = std::max(bounds.minimum, 1U);
+  return bounds.maximum > needed ? bounds.maximum - needed : 0;
 }
 
 unsigned pool_minimum(GstBuffer* buffer) {

@@ -8,8 +8,9 @@
 namespace gstvlm {
 
 /// How many buffers like this one may be held while its owner goes on as it must: the maximum of
-/// its pool less the minimum, which is what all others need; UINT_MAX where nothing bounds them.
-/// Memory of a device whose pool is not known may be scarce, so none of it may be held. Reentrant.
+/// its pool less the minimum, which is what all others need, and that is one at least; UINT_MAX
+/// where nothing bounds them. Memory of a device may be scarce all the same: one where its pool
+/// tells no maximum, none where the pool is not known. Reentrant.
 unsigned spare_buffers(GstBuffer* buffer);
 
 /// Fewest buffers that its pool was set up with; 0 without a pool. Reentrant.

@@ -43,7 +43,7 @@ run_packages=(
 # GStreamer's CUDA library, for frames that stay on a GPU.
 gpu_packages=(libgstreamer-plugins-bad1.0-dev)
 test_packages=(clang libgtest-dev python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
-  gir1.2-gst-rtsp-server-1.0)
+  gir1.2-gst-rtsp-server-1.0 iproute2 nftables)
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 fail() { echo "setup.sh: $*" >&2; exit 1; }

@@ -9,6 +9,7 @@
 #include <ATen/ops/silu.h>
 
 #include "cuda/tensor_ops.h"
+#include "kernels/gate.h"
 
 namespace vlm {
 
@@ -17,6 +18,13 @@ at::Tensor activate(const at::Tensor& x, Activation activation) {
     const at::Tensor rows = x.flatten(0, -2);
     const at::Tensor out = at::empty_like(x);
     if (gpu_gate(rows, {}, activation, out)) return out;
+  }
+  if (x.is_cpu() && x.is_contiguous() && x.scalar_type() == at::kBFloat16) {
+    const at::Tensor out = at::empty_like(x);
+    if (gate_cpu(static_cast<const uint16_t*>(x.const_data_ptr()), nullptr,
+                 static_cast<uint16_t*>(out.mutable_data_ptr()), x.numel(), activation)) {
+      return out;
+    }
   }
   switch (activation) {
     case Activation::kGelu:

@@ -10,11 +10,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "cuda/tensor_ops.h"
 #include "kernels/activation.h"
 #include "kernels/bfloat16.h"
 #include "kernels/cpu.h"
+#include "kernels/gate.h"
+#include "kernels/lanes.h"
 
 namespace vlm {
 namespace {
@@ -25,6 +28,8 @@ constexpr int64_t kElementsPerTask = int64_t{1} << 14;
 template <typename T>
 struct NormRows {
   const T* x;
+  const T* delta;  // added to x first, the sums to `sum`; or null
+  T* sum;
   const T* weight;
   T* out;
   int64_t size;
@@ -69,6 +74,12 @@ VLM_INLINE inline void norm_rows(const NormRows<T>& args, int64_t begin, int64_t
   for (int64_t row = begin; row < end; ++row) {
     const T* x = args.x + row * args.size;
     T* out = args.out + row * args.size;
+    if (args.delta != nullptr) {
+      const T* delta = args.delta + row * args.size;
+      T* sum = args.sum + row * args.size;
+      for (int64_t i = 0; i < args.size; ++i) narrow(widen(x[i]) + widen(delta[i]), sum + i);
+      x = sum;
+    }
     const float mean = square_sum(x, args.size) / static_cast<float>(args.size);
     const float scale = 1 / std::sqrt(mean + args.eps);
     for (int64_t i = 0; i < args.size; ++i) {
@@ -77,7 +88,36 @@ VLM_INLINE inline void norm_rows(const NormRows<T>& args, int64_t begin, int64_t
   }
 }
 
+// Some elements of a head's first half and those of the second that they are turned with.
+template <int kLanes, typename T>
+VLM_INLINE inline void rotate_lanes(const T* x, const T* cos, const T* sin, T* out, int64_t half) {
+  Lanes<kLanes> low, high, low_cos, low_sin, high_cos, high_sin;
+  load<kLanes>(x, low);
+  load<kLanes>(x + half, high);
+  load<kLanes>(cos, low_cos);
+  load<kLanes>(sin, low_sin);
+  load<kLanes>(cos + half, high_cos);
+  load<kLanes>(sin + half, high_sin);
+  Lanes<kLanes> across = -high * low_sin;
+  high_sin *= low;
+  low *= low_cos;
+  high *= high_cos;
+  round_to<T, kLanes>(across);
+  round_to<T, kLanes>(high_sin);
+  round_to<T, kLanes>(low);
+  round_to<T, kLanes>(high);
+  store<kLanes>(low + across, out);
+  store<kLanes>(high + high_sin, out + half);
+}
+
 template <typename T>
+VLM_INLINE inline void rotate_one(const T* x, const T* cos, const T* sin, T* out, int64_t half) {
+  const float low = widen(x[0]), high = widen(x[half]);
+  narrow(rounded<T>(low * widen(cos[0])) + rounded<T>(-high * widen(sin[0])), out);
+  narrow(rounded<T>(high * widen(cos[half])) + rounded<T>(low * widen(sin[half])), out + half);
+}
+
+template <int kLanes, typename T>
 VLM_INLINE inline void rotate_rows(const RotateRows<T>& args, int64_t begin, int64_t end) {
   const int64_t dim = args.head_dim, half = dim / 2;
   for (int64_t head = begin; head < end; ++head) {
@@ -85,12 +125,11 @@ VLM_INLINE inline void rotate_rows(const RotateRows<T>& args, int64_t begin, int
     const T* cos = args.cos + head / args.heads * dim;
     const T* sin = args.sin + head / args.heads * dim;
     T* out = args.out + head * dim;
-    for (int64_t i = 0; i < half; ++i) {
-      const float low = widen(x[i]), high = widen(x[half + i]);
-      narrow(rounded<T>(low * widen(cos[i])) + rounded<T>(-high * widen(sin[i])), out + i);
-      narrow(rounded<T>(high * widen(cos[half + i])) + rounded<T>(low * widen(sin[half + i])),
-             out + half + i);
+    int64_t i = 0;
+    for (; i + kLanes <= half; i += kLanes) {
+      rotate_lanes<kLanes>(x + i, cos + i, sin + i, out + i, half);
     }
+    for (; i < half; ++i) rotate_one(x + i, cos + i, sin + i, out + i, half);
   }
 }
 
@@ -113,12 +152,33 @@ void over_rows(int64_t count, int64_t row_size, const Kernel& kernel) {
 }
 
 template <typename T>
-void norm(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& out) {
+T* mutable_data(const at::Tensor& tensor) {
+  return tensor.defined() ? static_cast<T*>(tensor.mutable_data_ptr()) : nullptr;
+}
+
+// `delta` and `sum` may be undefined.
+template <typename T>
+void norm(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight, double eps,
+          const at::Tensor& sum, const at::Tensor& out) {
   const int64_t size = x.size(-1);
-  const NormRows<T> args = {data<T>(x), data<T>(weight), static_cast<T*>(out.mutable_data_ptr()),
-                            size, static_cast<float>(eps)};
+  const NormRows<T> args = {data<T>(x),
+                            delta.defined() ? data<T>(delta) : nullptr,
+                            mutable_data<T>(sum),
+                            data<T>(weight),
+                            mutable_data<T>(out),
+                            size,
+                            static_cast<float>(eps)};
   over_rows(x.numel() / size, size,
             [&](int64_t begin, int64_t end) VLM_INLINE { norm_rows(args, begin, end); });
+}
+
+void norm_in_one_pass(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight,
+                      double eps, const at::Tensor& sum, const at::Tensor& out) {
+  if (x.scalar_type() == at::kFloat) {
+    norm<float>(x, delta, weight, eps, sum, out);
+  } else {
+    norm<uint16_t>(x, delta, weight, eps, sum, out);
+  }
 }
 
 template <typename T>
@@ -127,8 +187,11 @@ void turn(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
   const RotateRows<T> args = {data<T>(x),   data<T>(cos),
                               data<T>(sin), static_cast<T*>(out.mutable_data_ptr()),
                               x.size(1),    x.size(2)};
-  over_rows(x.size(0) * x.size(1), x.size(2),
-            [&](int64_t begin, int64_t end) VLM_INLINE { rotate_rows(args, begin, end); });
+  const int64_t grain = std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, x.size(2)));
+  at::parallel_for(0, x.size(0) * x.size(1), grain, [&](int64_t begin, int64_t end) {
+    with_lanes([&]<int kLanes>(std::integral_constant<int, kLanes>)
+                   VLM_INLINE { rotate_rows<kLanes>(args, begin, end); });
+  });
 }
 
 }  // namespace
@@ -145,11 +208,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   }
   const at::Tensor whole = x.contiguous(), factors = weight.contiguous();
   const at::Tensor out = at::empty_like(whole);
-  if (x.scalar_type() == at::kFloat) {
-    norm<float>(whole, factors, eps, out);
-  } else {
-    norm<uint16_t>(whole, factors, eps, out);
-  }
+  norm_in_one_pass(whole, {}, factors, eps, {}, out);
   return out;
 }
 
@@ -159,6 +218,11 @@ Normed add_norm(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& 
     const Normed both = {at::empty_like(x), at::empty_like(x)};
     if (gpu_add_norm(x, delta, weight, eps, both.sum, both.normed)) return both;
   }
+  if (one_pass(x) && x.is_contiguous() && delta.is_contiguous() && weight.is_contiguous()) {
+    const Normed both = {at::empty_like(x), at::empty_like(x)};
+    norm_in_one_pass(x, delta, weight, eps, both.sum, both.normed);
+    return both;
+  }
   const at::Tensor sum = x + delta;
   return {sum, rms_norm(sum, weight, eps)};
 }
@@ -167,6 +231,14 @@ at::Tensor gated(const at::Tensor& gate, const at::Tensor& up, Activation activa
   if (gate.is_cuda()) {
     const at::Tensor out = at::empty(gate.sizes(), gate.options());
     if (gpu_gate(gate, up, activation, out)) return out;
+  }
+  if (gate.is_cpu() && gate.scalar_type() == at::kBFloat16 && gate.is_contiguous() &&
+      up.is_contiguous()) {
+    const at::Tensor out = at::empty_like(gate);
+    if (gate_cpu(data<uint16_t>(gate), data<uint16_t>(up),
+                 static_cast<uint16_t*>(out.mutable_data_ptr()), gate.numel(), activation)) {
+      return out;
+    }
   }
   return activate(gate, activation) * up;
 }

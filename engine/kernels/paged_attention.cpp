@@ -13,46 +13,14 @@
 
 #include "kernels/bfloat16.h"
 #include "kernels/cpu.h"
+#include "kernels/lanes.h"
 
 namespace vlm {
 namespace {
 
-// What the compiler spreads over the vector registers that the processor has: kLanes elements in
-// one, kBlocks registers of each query head in use at once.
+// Vector registers of each query head that are in use at once.
 template <int kLanes>
-struct Vectors;
-template <>
-struct Vectors<8> {
-  using Lanes [[gnu::vector_size(32)]] = float;
-  using Halves [[gnu::vector_size(16)]] = uint16_t;
-  using Words [[gnu::vector_size(32)]] = uint32_t;
-  static constexpr int kBlocks = 2;
-};
-template <>
-struct Vectors<16> {
-  using Lanes [[gnu::vector_size(64)]] = float;
-  using Halves [[gnu::vector_size(32)]] = uint16_t;
-  using Words [[gnu::vector_size(64)]] = uint32_t;
-  static constexpr int kBlocks = 4;
-};
-
-template <int kLanes>
-using Lanes = typename Vectors<kLanes>::Lanes;
-
-// References, since vectors by value are passed differently from processor to processor.
-template <int kLanes>
-VLM_INLINE inline void load(const float* from, Lanes<kLanes>& to) {
-  std::memcpy(&to, from, sizeof to);
-}
-
-template <int kLanes>
-VLM_INLINE inline void load(const uint16_t* from, Lanes<kLanes>& to) {
-  typename Vectors<kLanes>::Halves halves;
-  std::memcpy(&halves, from, sizeof halves);
-  using Words = typename Vectors<kLanes>::Words;
-  const Words words = __builtin_convertvector(halves, Words) << 16;
-  std::memcpy(&to, &words, sizeof to);
-}
+constexpr int kBlocksOf = kLanes / 4;
 
 VLM_INLINE inline float total(const Lanes<8>& lanes) {
   return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
@@ -143,7 +111,7 @@ VLM_INLINE inline void mix_panel(const Group<T>& group, const float* scores, int
 // Adds the values of all tokens, weighted by the scores, for `kHeads` heads from `head` on.
 template <int kLanes, int kHeads, typename T>
 VLM_INLINE inline void mix(const Group<T>& group, int64_t head) {
-  constexpr int kBlocks = Vectors<kLanes>::kBlocks;
+  constexpr int kBlocks = kBlocksOf<kLanes>;
   float* sums = group.scratch.sums.data() + head * group.dim;
   const float* scores = group.scratch.scores.data() + head * group.span;
   int64_t i = 0;
@@ -212,16 +180,11 @@ VLM_INLINE inline void attend(const PagedAttentionArgs& args, int64_t row, int64
 
 template <typename T>
 void attend_range(const PagedAttentionArgs& args, int64_t begin, int64_t end, Scratch& scratch) {
-  const auto attend_all = [&]<int kLanes>(std::integral_constant<int, kLanes>) VLM_INLINE {
+  with_lanes([&]<int kLanes>(std::integral_constant<int, kLanes>) VLM_INLINE {
     for (int64_t i = begin; i < end; ++i) {
       attend<kLanes, T>(args, i / args.kv_heads, i % args.kv_heads, scratch);
     }
-  };
-  if (has_avx512()) {
-    run_avx512([&]() VLM_INLINE { attend_all(std::integral_constant<int, 16>()); });
-  } else {
-    with_vectors([&]() VLM_INLINE { attend_all(std::integral_constant<int, 8>()); });
-  }
+  });
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "kernels/cpu.h"
 #include "kernels/product_tiles.h"
@@ -42,6 +43,40 @@ void fetch(const std::byte* from, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(from + i, 0, 2);
 }
 
+// Some spans of outputs, and the inputs from a step on.
+struct Place {
+  int64_t first, count, step;
+};
+
+// Shares spans out to threads as they come for them, since other programs' threads hold up one and
+// not the other: many at first, few towards the end.
+class Spans {
+ public:
+  Spans(int64_t count, int64_t most) : count_(count), most_(most) {}
+
+  Place claim() {
+    int64_t first = next_.load(std::memory_order_relaxed), count = 0;
+    do {
+      count = std::clamp<int64_t>((count_ - first) / (2 * threads_), 1, most_);
+      if (first >= count_) return {count_, 0, 0};
+    } while (!next_.compare_exchange_weak(first, first + count, std::memory_order_relaxed));
+    return {first, std::min(count, count_ - first), 0};
+  }
+
+  // Runs `work` on each thread that gets one.
+  template <typename Work>
+  void share(const Work& work) const {
+    at::parallel_for(0, std::min<int64_t>(threads_, count_), 1, [&](int64_t begin, int64_t end) {
+      for (; begin < end; ++begin) work();
+    });
+  }
+
+ private:
+  const int64_t count_, most_;
+  const int64_t threads_ = at::get_num_threads();
+  std::atomic<int64_t> next_ = 0;
+};
+
 // Some rows of x, laid out chunk of inputs by chunk, times all weights.
 class Pass {
  public:
@@ -49,34 +84,37 @@ class Pass {
       : args_(args), unit_(unit), first_row_(first_row), rows_(rows) {
     x_ = at::empty({panels_ * steps_ * kStepBytes}, at::kByte);
     scratch_ = at::empty({at::get_num_threads() * scratch_bytes()}, at::kByte);
-    at::parallel_for(0, panels_, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t panel = begin; panel < end; ++panel) lay_out(panel);
-    });
   }
 
-  // Outputs [begin, end), in spans.
-  void multiply(int64_t begin, int64_t end) const {
-    const int64_t spans = std::min(block_spans_, end - begin);
-    std::byte* own = data(scratch_) + at::get_thread_num() * scratch_bytes();
-    auto* sums = reinterpret_cast<float*>(own + weights_bytes());
-    unit_.begin();
-    if (in_place(begin)) fetch(args_.weights + begin * kSpan * row_bytes_, kSpan * row_bytes_);
-    for (int64_t first = begin; first < end; first += spans) {
-      const int64_t count = std::min(spans, end - first);
-      for (int64_t step = 0; step < steps_; step += chunk_) {
-        const int64_t later = step + chunk_ < steps_ ? first : first + spans;
-        const Place next{later, std::min(spans, end - later), later == first ? step + chunk_ : 0};
-        multiply_chunk({first, count, step}, next, own, sums);
-      }
-    }
-    unit_.end();
+  void run() {
+    Spans panels(panels_, 1);
+    panels.share([&] {
+      for (Place at = panels.claim(); at.count > 0; at = panels.claim()) lay_out(at.first);
+    });
+    Spans spans(ceil_div(args_.shape.outputs, kSpan), block_spans_);
+    spans.share([&] { multiply(spans); });
   }
 
  private:
-  // Some spans of outputs, and the inputs from a step on.
-  struct Place {
-    int64_t first, count, step;
-  };
+  // What the thread gets of the outputs.
+  void multiply(Spans& spans) const {
+    std::byte* own = data(scratch_) + at::get_thread_num() * scratch_bytes();
+    auto* sums = reinterpret_cast<float*>(own + weights_bytes());
+    Place at = spans.claim();
+    if (at.count > 0 && in_place(at.first)) {
+      fetch(args_.weights + at.first * kSpan * row_bytes_, at.count * kSpan * row_bytes_);
+    }
+    unit_.begin();
+    while (at.count > 0) {
+      const Place later = spans.claim();
+      for (; at.step < steps_; at.step += chunk_) {
+        const Place next = {at.first, at.count, at.step + chunk_};
+        multiply_chunk(at, next.step < steps_ ? next : later, own, sums);
+      }
+      at = later;
+    }
+    unit_.end();
+  }
 
   // Each thread's: weights that are laid out, then sums.
   int64_t weights_bytes() const { return block_spans_ * kSpan * stride_of(chunk_); }
@@ -178,9 +216,7 @@ void run(const ProductArgs& args, const Unit& unit) {
   for (int64_t row = 0; row < args.rows;) {
     const int64_t rows =
         std::min(args.rows - row, ceil_div(ceil_div(args.rows, passes), kSpan) * kSpan);
-    const Pass pass(args, unit, row, rows);
-    at::parallel_for(0, ceil_div(args.shape.outputs, kSpan), 1,
-                     [&](int64_t begin, int64_t end) { pass.multiply(begin, end); });
+    Pass(args, unit, row, rows).run();
     row += rows;
   }
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""rtsp_server.py PORT COLOUR [LOSS]: an RTSP server on loopback whose camera shows one colour, for Python with PyGObject.
+"""rtsp_server.py ADDRESS PORT COLOUR [LOSS]: an RTSP server whose camera shows one colour, for Python with PyGObject.
 
 Prints "ready" once it listens. Lines on standard input steer it: "stall" and "go" stop and start the video while the
 connection stays, "size WIDTH HEIGHT" changes the picture's size. LOSS is the share of RTP packets that get lost."""
@@ -50,10 +50,10 @@ class Camera(GstRtspServer.RTSPMediaFactory):
 
 def main():
     Gst.init(None)
-    port, colour = sys.argv[1:3]
-    camera = Camera(colour, float(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    address, port, colour = sys.argv[1:4]
+    camera = Camera(colour, float(sys.argv[4]) if len(sys.argv) > 4 else 0)
     server = GstRtspServer.RTSPServer()
-    server.set_address("127.0.0.1")
+    server.set_address(address)
     server.set_service(port)
     server.get_mount_points().add_factory("/camera", camera)
     if server.attach(None) == 0:

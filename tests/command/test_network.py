@@ -48,20 +48,21 @@ def python_with_rtsp_server():
 
 
 class Camera:
-    """An RTSP server that may be killed and started again at the same place."""
+    """An RTSP server that may be killed and started again at the same place. `inside` is what its command stands behind."""
 
-    def __init__(self, colour="blue", loss=0):
+    def __init__(self, colour="blue", loss=0, host="127.0.0.1", inside=()):
         if python_with_rtsp_server() is None:
             pytest.skip("no Python here has gst-rtsp-server (gir1.2-gst-rtsp-server-1.0)")
         self.port = free_port()
-        self.uri = f"rtsp://127.0.0.1:{self.port}/camera"
-        self.loss = loss
+        self.host, self.inside, self.loss = host, inside, loss
+        self.uri = f"rtsp://{host}:{self.port}/camera"
         self.process = None
         self.start(colour)
 
     def start(self, colour):
         self.process = subprocess.Popen(
-            [python_with_rtsp_server(), str(HERE / "rtsp_server.py"), str(self.port), colour, str(self.loss)],
+            [*self.inside, python_with_rtsp_server(), str(HERE / "rtsp_server.py"), self.host, str(self.port), colour,
+             str(self.loss)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "ready\n"
 

@@ -94,14 +94,15 @@ def make_pattern_clip(path, pattern, properties, truth):
 
 
 class Command:
-    """Texts from vlm-describe."""
+    """Texts from vlm-describe. `more` are further arguments of it."""
 
-    def __init__(self, program, model):
-        self._program, self._model = program, model
+    def __init__(self, program, model, more=()):
+        self._program, self._model, self._more = program, model, more
 
     def describe(self, clips, prompt):
         """[(clip, frame time in ns, text)] of one prompt over several clips."""
         command = [self._program, "--quiet", "-f", "jsonl", "--interval", str(SCENE_S), "-p", prompt]
+        command += self._more
         if self._model:
             command += ["-m", self._model]
         command += [str(clip.path) for clip in clips]
@@ -179,10 +180,11 @@ class Seeds:
 
 class Table:
     def __init__(self):
-        self._rows = []
+        self.rows = {}  # name → (right, asked)
         self.failed = []
 
     def add(self, name, right, asked, target=None):
+        self.rows[name] = right, asked
         share = right / asked if asked else 0.0
         mark = ""
         if target is not None:
@@ -331,13 +333,18 @@ def test_questions(source, kind, groups, table):
     show_wrong(kind, wrong)
 
 
-def test_patterns(source, directory, table):
-    clips = []
+def make_pattern_clips(directory):
     known = [(v, scenes.Truth(pattern=n)) for n, vs in scenes.PATTERNS.items() for v in vs]
     known += [(v, scenes.Truth(background=n)) for n, v in scenes.PLAIN_PATTERNS.items()]
-    for number, ((pattern, properties), truth) in enumerate(known):
-        path = directory / f"pattern-{number:02}-{pattern}.mp4"
-        clips.append(make_pattern_clip(path, pattern, properties, truth))
+    return [
+        make_pattern_clip(
+            directory / f"pattern-{number:02}-{pattern}.mp4", pattern, properties, truth
+        )
+        for number, ((pattern, properties), truth) in enumerate(known)
+    ]
+
+
+def test_patterns(source, clips, table):
     right = asked = 0
     wrong = []
     for clip, pts, text in source.describe(clips, scenes.DESCRIBE):
@@ -364,30 +371,42 @@ def arguments():
     return options
 
 
+def make_material(directory, descriptions, questions, seed=0):
+    """The clips: of scenes to describe, by kind of question [(question, clip)], of patterns."""
+    seeds = Seeds(FIRST_SEED + seed * 1_000_000)
+    rng = random.Random(seed)
+    general = make_clip(directory / "scenes.mp4", [seeds.scene() for _ in range(descriptions)])
+    asked = {}
+    for kind in scenes.QUESTION_KINDS:
+        if kind in ("background", "count"):
+            asked[kind] = [(scenes.ask(kind, scenes.Truth("red"), rng)[0], general)]
+        else:
+            asked[kind] = [
+                (question, make_clip(directory / f"{kind}-{number:02}.mp4", shown))
+                for number, (question, shown) in enumerate(
+                    questions_of(kind, seeds, rng, questions)
+                )
+            ]
+    return general, asked, make_pattern_clips(directory)
+
+
+def measure(source, material):
+    """The table of how often a source of texts is right."""
+    general, asked, patterns = material
+    table = Table()
+    test_descriptions(source, general, table)
+    for kind, groups in asked.items():
+        test_questions(source, kind, groups, table)
+    test_patterns(source, patterns, table)
+    return table
+
+
 def run(options, directory):
     source = Reference(options.model) if options.reference else Command(
         options.program, options.model
     )
-    seeds = Seeds(FIRST_SEED + options.seed * 1_000_000)
-    rng = random.Random(options.seed)
-    table = Table()
-    general = make_clip(
-        directory / "scenes.mp4", [seeds.scene() for _ in range(options.descriptions)]
-    )
-    test_descriptions(source, general, table)
-    for kind in scenes.QUESTION_KINDS:
-        if kind in ("background", "count"):
-            groups = [(scenes.ask(kind, scenes.Truth("red"), rng)[0], general)]
-        else:
-            groups = [
-                (question, make_clip(directory / f"{kind}-{number:02}.mp4", shown))
-                for number, (question, shown) in enumerate(
-                    questions_of(kind, seeds, rng, options.questions)
-                )
-            ]
-        test_questions(source, kind, groups, table)
-    test_patterns(source, directory, table)
-    return table.failed
+    material = make_material(directory, options.descriptions, options.questions, options.seed)
+    return measure(source, material).failed
 
 
 def main():

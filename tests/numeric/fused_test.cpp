@@ -4,13 +4,21 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/isclose.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/relu.h>
 #include <ATen/ops/rsqrt.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include <array>
 #include <limits>
 #include <vector>
+
+#include "kernels/activation.h"
 
 namespace vlm {
 namespace {
@@ -66,6 +74,49 @@ TEST_P(Fused, norm_keeps_what_is_no_number_in_its_row) {
   EXPECT_TRUE(out.select(0, 1).isnan().all().item<bool>());
   EXPECT_FALSE(out.select(0, 0).isnan().any().item<bool>());
   EXPECT_FALSE(out.select(0, 2).isnan().any().item<bool>());
+}
+
+TEST_P(Fused, sum_and_norm_are_the_references) {
+  for (const auto& shape :
+       std::vector<std::vector<int64_t>>{{1, 1}, {3, 7}, {5, 2048}, {70, 513}}) {
+    const at::Tensor x = random(shape) * 3, delta = random(shape), weight = random({shape.back()});
+    const Normed got = add_norm(x, delta, weight, 1e-5);
+    EXPECT_TRUE(got.sum.equal(x + delta));
+    expect_near(got.normed, plain_norm(x + delta, weight, 1e-5));
+  }
+}
+
+TEST_P(Fused, sum_and_norm_of_rows_that_are_not_contiguous) {
+  const at::Tensor x = random({6, 64}).t(), delta = random({64, 6}), weight = random({6});
+  const Normed got = add_norm(x, delta, weight, 1e-6);
+  EXPECT_TRUE(got.sum.equal(x + delta));
+  expect_near(got.normed, plain_norm(x + delta, weight, 1e-6));
+}
+
+TEST_P(Fused, activations_are_the_references) {
+  for (const int64_t count : {1, 7, 33, 40000}) {
+    const at::Tensor x = random({1, count}) * 4, up = random({1, count});
+    const at::Tensor silu = at::silu(x), quick = x * at::sigmoid(x * 1.702);
+    expect_near(activate(x, Activation::kSilu), silu);
+    expect_near(activate(x, Activation::kQuickGelu), quick);
+    expect_near(gated(x, up, Activation::kSilu), silu * up);
+    expect_near(gated(x, up, Activation::kQuickGelu), quick * up);
+    expect_near(gated(x, up, Activation::kRelu), at::relu(x) * up);
+  }
+}
+
+TEST_P(Fused, activations_of_extreme_values) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const at::Tensor x =
+      at::tensor({0.0, -0.0, 100.0, -100.0, 3e4, -3e4, kInfinity, -87.5, 88.5}).to(GetParam());
+  for (const Activation activation : {Activation::kSilu, Activation::kQuickGelu}) {
+    const at::Tensor got = activate(x, activation);
+    const at::Tensor wanted =
+        activation == Activation::kSilu ? at::silu(x) : x * at::sigmoid(x * 1.702);
+    EXPECT_TRUE(at::isclose(got, wanted, 1e-2, 1e-30).all().item<bool>()) << got << wanted;
+  }
+  const at::Tensor none = at::full({3}, std::numeric_limits<double>::quiet_NaN()).to(GetParam());
+  EXPECT_TRUE(activate(none, Activation::kSilu).isnan().all().item<bool>());
 }
 
 TEST_P(Fused, rotation_is_the_references) {

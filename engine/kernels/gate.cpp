@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "kernels/gate.h"
+
+#include <ATen/Parallel.h>
+
+#include <cstring>
+#include <type_traits>
+
+#include "kernels/cpu.h"
+#include "kernels/lanes.h"
+
+namespace vlm {
+namespace {
+
+constexpr int64_t kElementsPerTask = int64_t{1} << 14;
+
+// e^x to 1e-6 of itself, which rounding to bfloat16 hides: 2^n · 2^f with 2^f as its Taylor series
+// around 0, f within ±½.
+template <int kLanes>
+VLM_INLINE inline void exponential(Lanes<kLanes>& x) {
+  constexpr float kLog2E = 1.44269504f, kShift = 0x1.8p23f;
+  Lanes<kLanes> scaled = x * kLog2E;
+  scaled = scaled < -126.0f ? Lanes<kLanes>{} - 126.0f : scaled;
+  scaled = scaled > 127.0f ? Lanes<kLanes>{} + 127.0f : scaled;
+  const Lanes<kLanes> shifted = scaled + kShift;  // a whole number, in the lowest bits
+  const Lanes<kLanes> f = scaled - (shifted - kShift);
+  typename Vectors<kLanes>::Words bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits << 23) + 0x3F800000u;
+  std::memcpy(&x, &bits, sizeof bits);
+  x *= 1 + f * (0.693147181f +
+                f * (0.240226507f +
+                     f * (0.0555041087f +
+                          f * (0.00961812911f + f * (0.00133335581f + f * 0.000154035304f)))));
+}
+
+template <int kLanes>
+VLM_INLINE inline void sigmoid(Lanes<kLanes>& x) {
+  x = -x;
+  exponential<kLanes>(x);
+  x = 1 / (1 + x);
+}
+
+template <Activation kActivation, int kLanes>
+VLM_INLINE inline void activate(Lanes<kLanes>& x) {
+  static_assert(kActivation == Activation::kSilu || kActivation == Activation::kQuickGelu);
+  Lanes<kLanes> factor = x;
+  if constexpr (kActivation == Activation::kQuickGelu) {
+    factor = 1.702f * x;
+    round_to<uint16_t, kLanes>(factor);
+  }
+  sigmoid<kLanes>(factor);
+  if constexpr (kActivation == Activation::kQuickGelu) round_to<uint16_t, kLanes>(factor);
+  x *= factor;
+  round_to<uint16_t, kLanes>(x);
+}
+
+struct Gate {
+  const uint16_t* gate;
+  const uint16_t* up;  // or null
+  uint16_t* out;
+};
+
+template <Activation kActivation, int kLanes>
+VLM_INLINE inline void step(const Gate& args, int64_t at) {
+  Lanes<kLanes> x, up;
+  load<kLanes>(args.gate + at, x);
+  activate<kActivation, kLanes>(x);
+  if (args.up != nullptr) {
+    load<kLanes>(args.up + at, up);
+    x *= up;
+  }
+  store<kLanes>(x, args.out + at);
+}
+
+// The last elements, fewer than a register holds.
+template <Activation kActivation, int kLanes>
+VLM_INLINE inline void rest(const Gate& args, int64_t at, int64_t count) {
+  uint16_t gate[kLanes] = {}, up[kLanes] = {}, out[kLanes];
+  const auto bytes = static_cast<size_t>(count) * sizeof(uint16_t);
+  std::memcpy(gate, args.gate + at, bytes);
+  if (args.up != nullptr) std::memcpy(up, args.up + at, bytes);
+  step<kActivation, kLanes>({gate, args.up != nullptr ? up : nullptr, out}, 0);
+  std::memcpy(args.out + at, out, bytes);
+}
+
+template <Activation kActivation>
+void run(const Gate& args, int64_t count) {
+  at::parallel_for(0, count, kElementsPerTask, [&](int64_t begin, int64_t end) {
+    with_lanes([&]<int kLanes>(std::integral_constant<int, kLanes>) VLM_INLINE {
+      int64_t i = begin;
+      for (; i + kLanes <= end; i += kLanes) step<kActivation, kLanes>(args, i);
+      if (i < end) rest<kActivation, kLanes>(args, i, end - i);
+    });
+  });
+}
+
+}  // namespace
+
+bool gate_cpu(const uint16_t* gate, const uint16_t* up, uint16_t* out, int64_t count,
+              Activation activation) {
+  switch (activation) {
+    case Activation::kSilu:
+      run<Activation::kSilu>({gate, up, out}, count);
+      return true;
+    case Activation::kQuickGelu:
+      run<Activation::kQuickGelu>({gate, up, out}, count);
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace vlm

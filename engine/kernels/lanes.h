@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "kernels/cpu.h"
+
+namespace vlm {
+
+// Numbers that a vector register of the processor holds, as the compiler's own type: where it would
+// make no vectors of a plain loop.
+
+template <int kLanes>
+struct Vectors;
+template <>
+struct Vectors<8> {
+  using Lanes [[gnu::vector_size(32)]] = float;
+  using Halves [[gnu::vector_size(16)]] = uint16_t;
+  using Words [[gnu::vector_size(32)]] = uint32_t;
+};
+template <>
+struct Vectors<16> {
+  using Lanes [[gnu::vector_size(64)]] = float;
+  using Halves [[gnu::vector_size(32)]] = uint16_t;
+  using Words [[gnu::vector_size(64)]] = uint32_t;
+};
+
+template <int kLanes>
+using Lanes = typename Vectors<kLanes>::Lanes;
+
+// References, since vectors by value are passed differently from processor to processor.
+
+template <int kLanes>
+VLM_INLINE inline void load(const float* from, Lanes<kLanes>& to) {
+  std::memcpy(&to, from, sizeof to);
+}
+
+/// bfloat16.
+template <int kLanes>
+VLM_INLINE inline void load(const uint16_t* from, Lanes<kLanes>& to) {
+  typename Vectors<kLanes>::Halves halves;
+  std::memcpy(&halves, from, sizeof halves);
+  using Words = typename Vectors<kLanes>::Words;
+  const Words words = __builtin_convertvector(halves, Words) << 16;
+  std::memcpy(&to, &words, sizeof to);
+}
+
+/// The bits of the nearest bfloat16, ties to even; what is no number stays none.
+template <int kLanes>
+VLM_INLINE inline void nearest_half(const Lanes<kLanes>& value,
+                                    typename Vectors<kLanes>::Words& bits) {
+  std::memcpy(&bits, &value, sizeof bits);
+  bits = value != value ? bits | 0x400000u : bits + 0x7FFFu + (bits >> 16 & 1u);
+}
+
+template <int kLanes>
+VLM_INLINE inline void store(const Lanes<kLanes>& value, float* to) {
+  std::memcpy(to, &value, sizeof value);
+}
+
+/// bfloat16.
+template <int kLanes>
+VLM_INLINE inline void store(const Lanes<kLanes>& value, uint16_t* to) {
+  typename Vectors<kLanes>::Words bits;
+  nearest_half<kLanes>(value, bits);
+  const auto halves = __builtin_convertvector(bits >> 16, typename Vectors<kLanes>::Halves);
+  std::memcpy(to, &halves, sizeof halves);
+}
+
+/// To the values that T holds: float or bfloat16.
+template <typename T, int kLanes>
+VLM_INLINE inline void round_to(Lanes<kLanes>& value) {
+  if constexpr (std::is_same_v<T, uint16_t>) {
+    typename Vectors<kLanes>::Words bits;
+    nearest_half<kLanes>(value, bits);
+    bits &= 0xFFFF0000u;
+    std::memcpy(&value, &bits, sizeof value);
+  }
+}
+
+/// Runs `kernel`, a lambda marked VLM_INLINE that takes a std::integral_constant of the number of
+/// lanes, as compiled for what the processor has.
+template <typename Kernel>
+void with_lanes(const Kernel& kernel) {
+  if (has_avx512()) {
+    run_avx512([&]() VLM_INLINE { kernel(std::integral_constant<int, 16>()); });
+  } else {
+    with_vectors([&]() VLM_INLINE { kernel(std::integral_constant<int, 8>()); });
+  }
+}
+
+}  // namespace vlm

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+
+// Sources with few buffers, such as cameras and decoders: however slow the model is, the element
+// holds none that they need to go on.
+
+#include <gst/allocators/gstfdmemory.h>
+#include <gst/video/video.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "element_support.h"
+
+namespace element_test {
+namespace {
+
+/// A pipeline whose element `describe` makes the source in front of it use a pool of its own with
+/// these bounds, and notes which buffers come.
+class PooledPipeline {
+ public:
+  PooledPipeline(const std::string& line, guint minimum, guint maximum)
+      : minimum_(minimum), maximum_(maximum), pipeline(line), describe(pipeline["describe"]) {
+    GstPad* pad = gst_element_get_static_pad(describe.get(), "sink");
+    gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_QUERY_DOWNSTREAM, answer, this, nullptr);
+    gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, note, this, nullptr);
+    gst_object_unref(pad);
+  }
+  PooledPipeline(const PooledPipeline&) = delete;
+  PooledPipeline& operator=(const PooledPipeline&) = delete;
+
+  size_t buffers() {
+    const std::lock_guard lock(mutex_);
+    return seen_.size();
+  }
+
+ private:
+  static GstPadProbeReturn answer(GstPad*, GstPadProbeInfo* info, gpointer data) {
+    GstQuery* query = GST_PAD_PROBE_INFO_QUERY(info);
+    if (GST_QUERY_TYPE(query) != GST_QUERY_ALLOCATION) {
+      return GST_PAD_PROBE_OK;
+    }
+    const auto* self = static_cast<PooledPipeline*>(data);
+    GstCaps* caps = nullptr;
+    gst_query_parse_allocation(query, &caps, nullptr);
+    GstVideoInfo video;
+    EXPECT_TRUE(gst_video_info_from_caps(&video, caps));
+    GstBufferPool* pool = gst_video_buffer_pool_new();
+    gst_query_add_allocation_pool(query, pool, static_cast<guint>(video.size), self->minimum_,
+                                  self->maximum_);
+    gst_object_unref(pool);
+    return GST_PAD_PROBE_HANDLED;
+  }
+
+  static GstPadProbeReturn note(GstPad*, GstPadProbeInfo* info, gpointer data) {
+    auto* self = static_cast<PooledPipeline*>(data);
+    const std::lock_guard lock(self->mutex_);
+    self->seen_.insert(GST_PAD_PROBE_INFO_BUFFER(info));
+    return GST_PAD_PROBE_OK;
+  }
+
+  const guint minimum_;
+  const guint maximum_;
+  std::mutex mutex_;
+  std::set<GstBuffer*> seen_;
+
+ public:
+  Pipeline pipeline;  // stops before the others go, which its threads use
+  const ElementPtr describe;
+};
+
+struct Bounds {
+  guint minimum;
+  guint maximum;
+};
+
+class SmallPools : public testing::TestWithParam<Bounds> {};
+
+TEST_P(SmallPools, camera_goes_on_while_the_model_is_busy) {
+  const auto [minimum, maximum] = GetParam();
+  PooledPipeline pooled(
+      "videotestsrc is-live=true ! video/x-raw,format=RGB,width=32,height=16,framerate=200/1 ! "
+      "vlmdescribe name=describe mode=live interval=50000000 frames=3 model=fake:camera ! "
+      "fakesink sync=false enable-last-sample=false",
+      minimum, maximum);
+  GstElement* const describe = pooled.describe.get();
+  close_gate();
+  ASSERT_TRUE(pooled.pipeline.play());
+  EXPECT_TRUE(eventually([&] { return stat(describe, "waiting") == 2; }));
+  const guint64 before = stat(describe, "frames");
+  EXPECT_TRUE(eventually([&] { return stat(describe, "frames") >= before + 100; }));
+  EXPECT_LE(pooled.buffers(), maximum);
+  open_gate();
+  EXPECT_NE(pooled.pipeline.messages.next_description(), nullptr);
+}
+
+TEST_P(SmallPools, recording_goes_on_until_all_windows_wait) {
+  const auto [minimum, maximum] = GetParam();
+  PooledPipeline pooled(
+      "videotestsrc num-buffers=75 ! video/x-raw,format=RGB,width=32,height=16,framerate=25/1 ! "
+      "vlmdescribe name=describe mode=recorded interval=200000000 frames=2 max-pending=8 "
+      "model=fake:recording ! fakesink sync=false enable-last-sample=false",
+      minimum, maximum);
+  close_gate();
+  ASSERT_TRUE(pooled.pipeline.play());
+  EXPECT_TRUE(eventually([&] { return stat(pooled.describe.get(), "waiting") == 8; }));
+  open_gate();
+  EXPECT_EQ(pooled.pipeline.run().size(), 15u);
+  EXPECT_LE(pooled.buffers(), maximum);
+}
+
+INSTANTIATE_TEST_SUITE_P(Pool, SmallPools,
+                         testing::Values(Bounds{0, 1}, Bounds{0, 2}, Bounds{1, 1}, Bounds{1, 2},
+                                         Bounds{2, 2}, Bounds{2, 3}, Bounds{3, 3}),
+                         [](const testing::TestParamInfo<Bounds>& bounds) {
+                           return std::to_string(bounds.param.minimum) + "_to_" +
+                                  std::to_string(bounds.param.maximum);
+                         });
+
+/// Memory as a device shares it, all of one value.
+GstMemory* device_memory(GstAllocator* allocator, guint8 value) {
+  const int file = memfd_create("frame", 0);
+  EXPECT_EQ(ftruncate(file, kFrameSize), 0);
+  GstMemory* memory = gst_fd_allocator_alloc(allocator, file, kFrameSize, GST_FD_MEMORY_FLAG_NONE);
+  GstMapInfo map;
+  EXPECT_TRUE(gst_memory_map(memory, &map, GST_MAP_WRITE));
+  std::fill_n(map.data, map.size, value);
+  gst_memory_unmap(memory, &map);
+  return memory;
+}
+
+// Pools of cameras do not always tell how few buffers they have.
+TEST(Pool, memory_of_a_device_is_given_back_where_the_pool_tells_no_bound) {
+  const auto pool = frame_pool(0, 0);
+  GstAllocator* allocator = gst_fd_allocator_new();
+  Rig rig("mode=recorded interval=40000000 max-pending=8 model=fake:device");
+  rig.begin();
+  close_gate();
+  std::vector<GstMemory*> given;
+  for (guint8 i = 0; i < 4; ++i) {
+    BufferPtr buffer = pooled_frame(pool.get(), i * 40 * GST_MSECOND);
+    ASSERT_NE(buffer, nullptr);
+    given.push_back(device_memory(allocator, i));
+    gst_buffer_replace_all_memory(buffer.get(), gst_memory_ref(given.back()));
+    ASSERT_EQ(gst_harness_push(rig.video, buffer.release()), GST_FLOW_OK);
+  }
+  rig.buffers();
+  // The last one may be kept until the next comes: only then its window is filled.
+  EXPECT_EQ(stat(rig.element, "waiting"), given.size() - 1);
+  for (size_t i = 0; i + 1 < given.size(); ++i) {
+    EXPECT_EQ(GST_MINI_OBJECT_REFCOUNT_VALUE(given[i]), 1) << i;
+  }
+  open_gate();
+  ASSERT_TRUE(rig.eos());
+  for (int i = 0; i < 4; ++i) {
+    const MessagePtr message = rig.messages->next_description();
+    ASSERT_NE(message, nullptr);
+    const std::string shade = std::to_string(i);
+    EXPECT_EQ(text_of(description(message.get())),
+              std::string("Describe the scene.|16x8|") + shade + "," + shade + "," + shade + "|1");
+  }
+  for (GstMemory* memory : given) {
+    gst_memory_unref(memory);
+  }
+  gst_object_unref(allocator);
+}
+
+}  // namespace
+}  // namespace element_test
