@@ -132,16 +132,28 @@ GpuMatrix Linear::gpu_matrix() const {
 
 at::Tensor Linear::forward(const at::Tensor& x) const {
   if (packed_.defined() && packed_.is_cuda()) return multiply_on_gpu(x);
+  if (const auto weights = product_weights(x)) return products(x, {*weights})[0];
   const bool bfloat16 = x.scalar_type() == at::kBFloat16;
   if (packed_.defined()) {
-    if (x.size(0) <= few_rows(shape_.format, bfloat16)) return multiply_few(x, shape_, packed_);
-    return bfloat16 && has_matrix_units() ? product(x, shape_, packed_, bias_) : multiply_many(x);
+    const bool few = x.size(0) <= few_rows(shape_.format, bfloat16);
+    return few ? multiply_few(x, shape_, packed_) : multiply_many(x);
   }
   const bool few = x.is_cpu() && weight_.scalar_type() == at::kBFloat16 &&
                    weight_.is_contiguous() &&
                    x.size(0) <= few_rows(PackedFormat::kBFloat16, bfloat16);
   if (!few) return dense(x, weight_, bias_);
   return multiply_few(x, {PackedFormat::kBFloat16, weight_.size(0), weight_.size(1)}, weight_);
+}
+
+std::optional<ProductWeights> Linear::product_weights(const at::Tensor& x) const {
+  if (!x.is_cpu() || x.scalar_type() != at::kBFloat16 || !has_matrix_units()) return std::nullopt;
+  if (packed_.defined()) {
+    if (x.size(0) <= few_rows(shape_.format, true)) return std::nullopt;
+    return ProductWeights{shape_, packed_, bias_};
+  }
+  if (!weight_.is_contiguous()) return std::nullopt;
+  return ProductWeights{
+      {PackedFormat::kBFloat16, weight_.size(0), weight_.size(1)}, weight_, bias_};
 }
 
 at::Tensor Linear::multiply_few(const at::Tensor& x, const PackedShape& shape,
@@ -222,7 +234,12 @@ LinearGroup::LinearGroup(TensorSource& source, const std::vector<LinearPart>& pa
 
 std::vector<at::Tensor> LinearGroup::forward(const at::Tensor& x) const {
   if (linears_.size() == 1) return linears_[0].forward(x).split_with_sizes(outputs_, 1);
+  std::vector<ProductWeights> weights;
   std::vector<at::Tensor> results;
+  for (const Linear& linear : linears_) {
+    if (auto own = linear.product_weights(x)) weights.push_back(*std::move(own));
+  }
+  if (weights.size() == linears_.size()) return products(x, weights);
   for (const Linear& linear : linears_) results.push_back(linear.forward(x));
   return results;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cuda/module.h"
+#include "kernels/dense.h"
 #include "kernels/packed_matrix.h"
 #include "loader/tensors.h"
 
@@ -46,6 +47,10 @@ class Linear {
   /// For kernels, on a GPU.
   GpuMatrix gpu_matrix() const;
 
+  /// For products with several matrices at once, on the CPU; nothing where forward(x) would do
+  /// something else.
+  std::optional<ProductWeights> product_weights(const at::Tensor& x) const;
+
  private:
   void take_packed(TensorSource& source, const std::vector<LinearPart>& parts);
   at::Tensor pack(const PackedShape& shape, const at::Tensor& stored) const;
@@ -63,8 +68,9 @@ class Linear {
   at::Tensor bias_;  // [outputs] or undefined
 };
 
-/// Products of one x with several matrices: on a GPU one product with all of them, on the CPU one
-/// each, so that weights may stay where the file is mapped. Constant after construction.
+/// Products of one x with several matrices: on a GPU one product with all of them joined, on the
+/// CPU each has its own, so that weights may stay where the file is mapped. Constant after
+/// construction.
 class LinearGroup {
  public:
   LinearGroup(TensorSource& source, const std::vector<LinearPart>& parts, int64_t inputs, bool bias,

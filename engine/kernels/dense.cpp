@@ -41,8 +41,9 @@ at::Tensor dense(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
   const at::ScalarType type = x.scalar_type();
   const bool half = type == at::kBFloat16 || type == at::kHalf;
   if (x.is_cpu() && type == at::kBFloat16 && !product_families().empty() &&
-      weight.is_contiguous()) {
-    return product(x, {PackedFormat::kBFloat16, weight.size(0), weight.size(1)}, weight, bias);
+      weight.is_contiguous() && (!bias.defined() || bias.is_contiguous())) {
+    return products(x,
+                    {{{PackedFormat::kBFloat16, weight.size(0), weight.size(1)}, weight, bias}})[0];
   }
   // libtorch rounds before it adds the bias, too, where x is not contiguous.
   if (!x.is_cpu() || !half || multiplies_halves(type)) {
@@ -53,20 +54,22 @@ at::Tensor dense(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
   });
 }
 
-at::Tensor product(const at::Tensor& x, const PackedShape& shape, const at::Tensor& weights,
-                   const at::Tensor& bias) {
+std::vector<at::Tensor> products(const at::Tensor& x, const std::vector<ProductWeights>& weights) {
   const at::Tensor whole = x.contiguous();
-  const at::Tensor addend = bias.defined() ? bias.contiguous() : bias;
-  const at::Tensor y = at::empty(output_sizes(x, shape.outputs), x.options());
-  ProductArgs args;
-  args.shape = shape;
-  args.weights = static_cast<const std::byte*>(weights.const_data_ptr());
-  args.x = halves(whole);
-  args.bias = bias.defined() ? halves(addend) : nullptr;
-  args.y = static_cast<uint16_t*>(y.mutable_data_ptr());
-  args.rows = whole.numel() / shape.inputs;
-  product_families().front().product(args);
-  return y;
+  std::vector<at::Tensor> results;
+  std::vector<ProductArgs> all;
+  for (const ProductWeights& one : weights) {
+    results.push_back(at::empty(output_sizes(x, one.shape.outputs), x.options()));
+    ProductArgs& args = all.emplace_back();
+    args.shape = one.shape;
+    args.weights = static_cast<const std::byte*>(one.weights.const_data_ptr());
+    args.x = halves(whole);
+    args.bias = one.bias.defined() ? halves(one.bias) : nullptr;
+    args.y = static_cast<uint16_t*>(results.back().mutable_data_ptr());
+    args.rows = whole.numel() / one.shape.inputs;
+  }
+  product_families().front().product(all);
+  return results;
 }
 
 at::Tensor dense_by_parts(const at::Tensor& x, int64_t outputs, const at::Tensor& bias,

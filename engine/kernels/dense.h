@@ -5,6 +5,7 @@
 #include <c10/util/FunctionRef.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "kernels/packed_matrix.h"
 
@@ -16,10 +17,15 @@ namespace vlm {
 /// libtorch does with them there; sums are float32 and rounded once, as in libtorch. Reentrant.
 at::Tensor dense(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
-/// The same by our own products of bfloat16 (product.h), which must run here. x: bfloat16, on the
-/// CPU; weights: `shape` as bytes or as bfloat16.
-at::Tensor product(const at::Tensor& x, const PackedShape& shape, const at::Tensor& weights,
-                   const at::Tensor& bias);
+/// Weights as product.h has them.
+struct ProductWeights {
+  PackedShape shape;
+  at::Tensor weights;  ///< bytes or bfloat16
+  at::Tensor bias;     ///< [outputs] in bfloat16 or undefined
+};
+/// x · Wᵀ + bias with each of the weights, which agree in inputs and format, by our own products,
+/// which must run here. x: bfloat16, on the CPU.
+std::vector<at::Tensor> products(const at::Tensor& x, const std::vector<ProductWeights>& weights);
 
 /// Whether libtorch has fast products of this 16-bit type on this processor.
 bool multiplies_halves(at::ScalarType type);

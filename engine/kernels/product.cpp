@@ -77,11 +77,11 @@ class Spans {
   std::atomic<int64_t> next_ = 0;
 };
 
-// Some rows of x, laid out chunk of inputs by chunk, times all weights.
+// Some rows of x, laid out chunk of inputs by chunk, times all weights of all products.
 class Pass {
  public:
-  Pass(const ProductArgs& args, const Unit& unit, int64_t first_row, int64_t rows)
-      : args_(args), unit_(unit), first_row_(first_row), rows_(rows) {
+  Pass(const std::vector<ProductArgs>& all, const Unit& unit, int64_t first_row, int64_t rows)
+      : all_(all), unit_(unit), first_row_(first_row), rows_(rows) {
     x_ = at::empty({panels_ * steps_ * kStepBytes}, at::kByte);
     scratch_ = at::empty({at::get_num_threads() * scratch_bytes()}, at::kByte);
   }
@@ -91,18 +91,36 @@ class Pass {
     panels.share([&] {
       for (Place at = panels.claim(); at.count > 0; at = panels.claim()) lay_out(at.first);
     });
-    Spans spans(ceil_div(args_.shape.outputs, kSpan), block_spans_);
+    int64_t count = 0;
+    for (const ProductArgs& one : all_) count += ceil_div(one.shape.outputs, kSpan);
+    Spans spans(count, block_spans_);
     spans.share([&] { multiply(spans); });
   }
 
  private:
+  // Outputs of one of the products.
+  struct Part {
+    const ProductArgs* args;
+    int64_t first;
+
+    int64_t left() const { return args->shape.outputs - first; }
+  };
+  Part part(int64_t span) const {
+    for (const ProductArgs& one : all_) {
+      const int64_t spans = ceil_div(one.shape.outputs, kSpan);
+      if (span < spans) return {&one, span * kSpan};
+      span -= spans;
+    }
+    return {&all_.back(), all_.back().shape.outputs};
+  }
+
   // What the thread gets of the outputs.
   void multiply(Spans& spans) const {
     std::byte* own = data(scratch_) + at::get_thread_num() * scratch_bytes();
     auto* sums = reinterpret_cast<float*>(own + weights_bytes());
     Place at = spans.claim();
-    if (at.count > 0 && in_place(at.first)) {
-      fetch(args_.weights + at.first * kSpan * row_bytes_, at.count * kSpan * row_bytes_);
+    if (at.count > 0 && in_place(part(at.first))) {
+      fetch(weights_of(part(at.first), 0), kSpan * row_bytes_);
     }
     unit_.begin();
     while (at.count > 0) {
@@ -137,36 +155,34 @@ class Pass {
     }
   }
 
+  const std::byte* weights_of(const Part& outputs, int64_t step) const {
+    return outputs.args->weights + outputs.first * row_bytes_ + step * step_bytes_;
+  }
+
   // Weights at `at` times x, while those at `next` come from memory.
   void multiply_chunk(Place at, Place next, std::byte* weights, float* sums) const {
     const int64_t steps = steps_of(at.step);
     for (int64_t i = 0; i < at.count; ++i) {
-      if (in_place(at.first + i)) continue;
-      lay_out_weights(args_, (at.first + i) * kSpan, at.step * kDepth, steps,
+      const Part outputs = part(at.first + i);
+      if (in_place(outputs)) continue;
+      lay_out_weights(*outputs.args, outputs.first, at.step * kDepth, steps,
                       weights + i * kSpan * stride_of(steps), stride_of(steps));
     }
     Block block{.steps = steps, .more = at.step > 0};
-    const int64_t rows = std::max<int64_t>(
-        0, std::min(next.count * kSpan, args_.shape.outputs - next.first * kSpan));
-    const int64_t share = ceil_div(rows, panels_ * at.count);
+    const int64_t share = ceil_div(next.count * kSpan, panels_ * at.count);
     for (int64_t panel = 0; panel < panels_; ++panel) {
       block.x = panel_of(panel, at.step);
       block.row_tiles = ceil_div(rows_of(panel), kSide);
       for (int64_t i = 0; i < at.count; ++i) {
-        const int64_t done = (panel * at.count + i) * share;
-        send_for(next, done, std::clamp<int64_t>(rows - done, 0, share), block);
-        if (in_place(at.first + i)) {
-          block.weights =
-              args_.weights + (at.first + i) * kSpan * row_bytes_ + at.step * step_bytes_;
-          block.weights_stride = row_bytes_;
-        } else {
-          block.weights = weights + i * kSpan * stride_of(steps);
-          block.weights_stride = stride_of(steps);
-        }
+        const Part outputs = part(at.first + i);
+        send_for(next, (panel * at.count + i) * share, share, block);
+        block.weights = in_place(outputs) ? weights_of(outputs, at.step)
+                                          : weights + i * kSpan * stride_of(steps);
+        block.weights_stride = in_place(outputs) ? row_bytes_ : stride_of(steps);
         block.sums = chunks() > 1 ? sums + (panel * at.count + i) * kSums : sums;
         unit_.multiply(block);
         if (at.step + steps == steps_) {
-          finish(args_, (at.first + i) * kSpan, first_row_ + panel * kSpan, rows_of(panel),
+          finish(*outputs.args, outputs.first, first_row_ + panel * kSpan, rows_of(panel),
                  block.sums);
         }
       }
@@ -175,8 +191,13 @@ class Pass {
 
   // Outputs of the place, `count` from its `first` on, while the block is multiplied.
   void send_for(Place place, int64_t first, int64_t count, Block& block) const {
-    block.ahead =
-        args_.weights + (place.first * kSpan + first) * row_bytes_ + place.step * step_bytes_;
+    block.ahead_rows = 0;
+    if (first >= place.count * kSpan) return;
+    Part outputs = part(place.first + first / kSpan);
+    outputs.first += first % kSpan;
+    count = std::min(count, outputs.left());
+    if (count <= 0) return;
+    block.ahead = weights_of(outputs, place.step);
     block.ahead_rows = count;
     block.ahead_stride = row_bytes_;
     block.ahead_step = step_bytes_;
@@ -190,12 +211,13 @@ class Pass {
   // Of weights that are laid out; one line more, so that rows do not all meet in a few sets of the
   // innermost cache.
   static int64_t stride_of(int64_t steps) { return (steps + 1) * kRowBytes; }
-  bool in_place(int64_t span) const {
+  bool in_place(const Part& outputs) const {
     return few_ && args_.shape.format == PackedFormat::kBFloat16 &&
-           args_.shape.inputs % kDepth == 0 && (span + 1) * kSpan <= args_.shape.outputs;
+           args_.shape.inputs % kDepth == 0 && outputs.left() >= kSpan;
   }
 
-  const ProductArgs& args_;
+  const std::vector<ProductArgs>& all_;
+  const ProductArgs& args_ = all_.front();  // for what they have in common
   const Unit& unit_;
   const int64_t first_row_, rows_;
   const int64_t panels_ = ceil_div(rows_, kSpan);
@@ -211,22 +233,22 @@ class Pass {
   at::Tensor x_, scratch_;
 };
 
-void run(const ProductArgs& args, const Unit& unit) {
-  const int64_t passes = ceil_div(args.rows, kPassRows);
-  for (int64_t row = 0; row < args.rows;) {
-    const int64_t rows =
-        std::min(args.rows - row, ceil_div(ceil_div(args.rows, passes), kSpan) * kSpan);
-    Pass(args, unit, row, rows).run();
-    row += rows;
+void run(const std::vector<ProductArgs>& all, const Unit& unit) {
+  const int64_t rows = all.front().rows;
+  const int64_t passes = ceil_div(rows, kPassRows);
+  for (int64_t row = 0; row < rows;) {
+    const int64_t count = std::min(rows - row, ceil_div(ceil_div(rows, passes), kSpan) * kSpan);
+    Pass(all, unit, row, count).run();
+    row += count;
   }
 }
 
-void product_amx(const ProductArgs& args) {
-  run(args, kAmx);
+void product_amx(const std::vector<ProductArgs>& all) {
+  run(all, kAmx);
 }
 
-void product_avx512(const ProductArgs& args) {
-  run(args, kAvx512);
+void product_avx512(const std::vector<ProductArgs>& all) {
+  run(all, kAvx512);
 }
 
 }  // namespace

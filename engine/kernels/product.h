@@ -25,7 +25,8 @@ struct ProductArgs {
 /// libtorch's threads. Reentrant.
 struct ProductFamily {
   const char* name;
-  void (*product)(const ProductArgs&);
+  /// One or more, of the same x, rows, inputs and format.
+  void (*product)(const std::vector<ProductArgs>&);
 };
 /// Those that run here, the fastest first; none where the processor multiplies no bfloat16.
 /// Reentrant.

@@ -53,8 +53,8 @@ struct Problem {
   std::vector<uint16_t> solve(const ProductFamily& family, int64_t first, int64_t count,
                               bool biased = true) const {
     std::vector<uint16_t> y(static_cast<size_t>(count * shape.outputs), 0x7FC0);
-    family.product({shape, weights.data(), x.data() + first * shape.inputs,
-                    biased ? bias.data() : nullptr, y.data(), count});
+    family.product({{shape, weights.data(), x.data() + first * shape.inputs,
+                     biased ? bias.data() : nullptr, y.data(), count}});
     return y;
   }
 
@@ -165,6 +165,31 @@ TEST(ProductValues, what_is_no_number_stays_in_its_row) {
         ASSERT_FALSE(std::isfinite(after[i]));
       } else {
         ASSERT_EQ(after[i], widen(before[i]));
+      }
+    }
+  }
+}
+
+TEST(ProductValues, several_at_once_are_what_each_is_alone) {
+  for (const PackedFormat format :
+       {PackedFormat::kBFloat16, PackedFormat::kInt8, PackedFormat::kInt4}) {
+    for (const int64_t rows : {1, 40, 200}) {
+      std::vector<Problem> problems;
+      for (const int64_t outputs : {70, 1, 32, 300})
+        problems.emplace_back(format, outputs, 96, rows);
+      for (const ProductFamily& family : product_families()) {
+        SCOPED_TRACE(family.name);
+        std::vector<std::vector<uint16_t>> got;
+        std::vector<ProductArgs> all;
+        for (const Problem& one : problems) {
+          got.emplace_back(static_cast<size_t>(rows * one.shape.outputs));
+          all.push_back({one.shape, one.weights.data(), problems[0].x.data(), one.bias.data(),
+                         got.back().data(), rows});
+        }
+        family.product(all);
+        for (size_t i = 0; i < problems.size(); ++i) {
+          EXPECT_EQ(got[i], problems[i].solve(family, 0, rows)) << "product " << i;
+        }
       }
     }
   }
