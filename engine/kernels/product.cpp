@@ -28,7 +28,9 @@ constexpr int64_t kFewPanels = 4;
 constexpr int64_t kFewOutputs = 32;
 // Rows of a pass, which bounds the memory of x and of the sums.
 constexpr int64_t kPassRows = 1024;
-constexpr int64_t kLine = 64;
+// Of memory in order one line of so many bytes is sent for: the processor brings those between by
+// itself, and each that is sent for holds one of a core's few buffers until it comes.
+constexpr int64_t kSentFor = 512;
 
 int64_t ceil_div(int64_t value, int64_t by) {
   return (value + by - 1) / by;
@@ -40,7 +42,7 @@ std::byte* data(const at::Tensor& memory) {
 
 // Sends for memory in order: tiles ask for 16 rows at a time, which comes slower.
 void fetch(const std::byte* from, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(from + i, 0, 2);
+  for (int64_t i = 0; i < bytes; i += kSentFor) __builtin_prefetch(from + i, 0, 2);
 }
 
 // Some spans of outputs, and the inputs from a step on.
@@ -204,8 +206,8 @@ class Pass {
     if (chunks() > 1) return;
     // Whole rows are one piece of memory.
     block.ahead_step = count * row_bytes_ / block.steps;
-    block.ahead_rows = ceil_div(block.ahead_step, kLine);
-    block.ahead_stride = kLine;
+    block.ahead_rows = ceil_div(block.ahead_step, kSentFor);
+    block.ahead_stride = kSentFor;
   }
 
   // Of weights that are laid out; one line more, so that rows do not all meet in a few sets of the
