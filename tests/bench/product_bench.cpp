@@ -7,6 +7,7 @@
 //   product_bench [OUTPUTS INPUTS]
 
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/randn.h>
