@@ -129,3 +129,27 @@ def test_a_batch_gives_what_each_request_gets_alone(tmp_path, family):
         "cancelled on the way": {"passed": counts["cut"]}})
     assert counts["near-tie"] <= len(mix) / 100
     assert counts["equal"] > len(mix) * 0.7 and (len(mix) < 50 or counts["cut"] > 0)
+
+
+def has_matrix_units():
+    with open("/proc/cpuinfo") as processors:
+        return any(line.startswith("flags") and "amx_bf16" in line.split() for line in processors)
+
+
+@pytest.mark.skipif(not has_matrix_units(), reason="this processor has no matrix units for bfloat16")
+@pytest.mark.parametrize("family", FAMILIES, ids="-".join)
+def test_in_bfloat16_matrix_units_give_the_very_numbers(tmp_path, family):
+    """No rounding depends on how much is computed together, so log-probabilities are equal to the last bit."""
+    spec = specs.random_spec(SEED + 90, *family)
+    spec.rope, spec.text.max_positions, spec.dtype = "default", 1024, "bfloat16"
+    make_checkpoint.write_checkpoint(tmp_path, spec)
+    engine = Engine()
+    assert engine.open(tmp_path, dtype="bfloat16", device="cpu")["ok"]
+    _, mix = make_mix(SEED + 90, spec)
+    requests = [raw_request(r.text, [engine.frame(p) for p in r.pictures], **r.options) for r in mix[:60]]
+    alone = [engine.run([request])[0] for request in requests]
+    together = engine.run(requests)
+    engine.close()
+    for one, among in zip(alone, together):
+        assert one["ok"] and among["ok"], (one, among)
+        assert (one["token_ids"], one["logprobs"]) == (among["token_ids"], among["logprobs"])

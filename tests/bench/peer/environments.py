@@ -115,10 +115,21 @@ def llama_environment(log):
             opened.extractall(directory, filter="data")
         archive.unlink()
         (directory / f"llama_cpp_python-{LLAMA}").rename(source)
+        mend_llama(source)
         build_llama(directory, source, libraries, log)
         (directory / "complete").touch()
     return directory / "bin/python", {"PYTHONPATH": str(source), "LLAMA_CPP_LIB_PATH": str(libraries),
                                       "MTMD_CPP_LIB": str(libraries)}
+
+
+def mend_llama(source):
+    """GCC 12's intrinsic says that it reads 8 bytes of the matrix units' configuration, and what sets the others is then
+    left out as useless: the process dies in its first product."""
+    file = source / "vendor/llama.cpp/ggml/src/ggml-cpu/amx/mmq.cpp"
+    text, call = file.read_text(), "_tile_loadconfig(&tc);"
+    if text.count(call) != 1:
+        raise Failure(f"{file.name} of llama.cpp is not as expected: does it still need mending?")
+    file.write_text(text.replace(call, '__asm__ volatile("" : : "m"(tc)); ' + call))
 
 
 def build_llama(directory, source, libraries, log):
