@@ -27,7 +27,7 @@ constexpr int64_t kFewRows = 32;
 constexpr int64_t kFewRowsOfFastType = 4;
 // The same with AVX-512; packed weights they always multiply in less time there.
 constexpr int64_t kFewRowsOfAvx512 = 64;
-// The same beside matrix units.
+// The same of packed weights where matrix units are the others' way; bfloat16 always goes theirs.
 constexpr int64_t kFewRowsOfInt8 = 12;
 constexpr int64_t kFewRowsOfInt4 = 8;
 // Widened at a time by each thread that packs.
@@ -39,15 +39,11 @@ const std::byte* bytes_of(const at::Tensor& tensor) {
   return static_cast<const std::byte*>(tensor.const_data_ptr());
 }
 
-// Beyond so many rows weights of the format are multiplied as most processors do it fastest.
-int64_t few_rows(PackedFormat format, bool bfloat16) {
-  constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
-  if (bfloat16 && has_matrix_units()) {
-    return format == PackedFormat::kBFloat16 ? 0
-           : format == PackedFormat::kInt8   ? kFewRowsOfInt8
-                                             : kFewRowsOfInt4;
-  }
-  if (format != PackedFormat::kBFloat16) return has_avx512() ? kAny : kFewRows;
+int64_t few_rows_of_packed() {
+  return has_avx512() ? std::numeric_limits<int64_t>::max() : kFewRows;
+}
+
+int64_t few_rows_of_bfloat16() {
   if (!multiplies_halves(at::kBFloat16)) return kFewRows;
   return has_avx512() ? kFewRowsOfAvx512 : kFewRowsOfFastType;
 }
@@ -133,14 +129,13 @@ GpuMatrix Linear::gpu_matrix() const {
 at::Tensor Linear::forward(const at::Tensor& x) const {
   if (packed_.defined() && packed_.is_cuda()) return multiply_on_gpu(x);
   if (const auto weights = product_weights(x)) return products(x, {*weights})[0];
-  const bool bfloat16 = x.scalar_type() == at::kBFloat16;
   if (packed_.defined()) {
-    const bool few = x.size(0) <= few_rows(shape_.format, bfloat16);
+    // The few rows that product_weights() leaves over are few for this, too.
+    const bool few = x.size(0) <= few_rows_of_packed();
     return few ? multiply_few(x, shape_, packed_) : multiply_many(x);
   }
   const bool few = x.is_cpu() && weight_.scalar_type() == at::kBFloat16 &&
-                   weight_.is_contiguous() &&
-                   x.size(0) <= few_rows(PackedFormat::kBFloat16, bfloat16);
+                   x.size(0) <= few_rows_of_bfloat16() && weight_.is_contiguous();
   if (!few) return dense(x, weight_, bias_);
   return multiply_few(x, {PackedFormat::kBFloat16, weight_.size(0), weight_.size(1)}, weight_);
 }
@@ -148,7 +143,8 @@ at::Tensor Linear::forward(const at::Tensor& x) const {
 std::optional<ProductWeights> Linear::product_weights(const at::Tensor& x) const {
   if (!x.is_cpu() || x.scalar_type() != at::kBFloat16 || !has_matrix_units()) return std::nullopt;
   if (packed_.defined()) {
-    if (x.size(0) <= few_rows(shape_.format, true)) return std::nullopt;
+    const bool int8 = shape_.format == PackedFormat::kInt8;
+    if (x.size(0) <= (int8 ? kFewRowsOfInt8 : kFewRowsOfInt4)) return std::nullopt;
     return ProductWeights{shape_, packed_, bias_};
   }
   if (!weight_.is_contiguous()) return std::nullopt;

@@ -19,13 +19,7 @@ at::Tensor activate(const at::Tensor& x, Activation activation) {
     const at::Tensor out = at::empty_like(x);
     if (gpu_gate(rows, {}, activation, out)) return out;
   }
-  if (x.is_cpu() && x.is_contiguous() && x.scalar_type() == at::kBFloat16) {
-    const at::Tensor out = at::empty_like(x);
-    if (gate_cpu(static_cast<const uint16_t*>(x.const_data_ptr()), nullptr,
-                 static_cast<uint16_t*>(out.mutable_data_ptr()), x.numel(), activation)) {
-      return out;
-    }
-  }
+  if (const at::Tensor out = gate_cpu(x, {}, activation); out.defined()) return out;
   switch (activation) {
     case Activation::kGelu:
       return at::gelu(x);

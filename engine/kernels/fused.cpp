@@ -146,9 +146,7 @@ const T* data(const at::Tensor& tensor) {
 template <typename Kernel>
 void over_rows(int64_t count, int64_t row_size, const Kernel& kernel) {
   const int64_t grain = std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, row_size));
-  at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
-    with_vectors([&]() VLM_INLINE { kernel(begin, end); });
-  });
+  at::parallel_for(0, count, grain, kernel);
 }
 
 template <typename T>
@@ -168,8 +166,9 @@ void norm(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight
                             mutable_data<T>(out),
                             size,
                             static_cast<float>(eps)};
-  over_rows(x.numel() / size, size,
-            [&](int64_t begin, int64_t end) VLM_INLINE { norm_rows(args, begin, end); });
+  over_rows(x.numel() / size, size, [&](int64_t begin, int64_t end) {
+    with_vectors([&]() VLM_INLINE { norm_rows(args, begin, end); });
+  });
 }
 
 void norm_in_one_pass(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight,
@@ -187,8 +186,7 @@ void turn(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
   const RotateRows<T> args = {data<T>(x),   data<T>(cos),
                               data<T>(sin), static_cast<T*>(out.mutable_data_ptr()),
                               x.size(1),    x.size(2)};
-  const int64_t grain = std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, x.size(2)));
-  at::parallel_for(0, x.size(0) * x.size(1), grain, [&](int64_t begin, int64_t end) {
+  over_rows(x.size(0) * x.size(1), x.size(2), [&](int64_t begin, int64_t end) {
     with_lanes([&]<int kLanes>(std::integral_constant<int, kLanes>)
                    VLM_INLINE { rotate_rows<kLanes>(args, begin, end); });
   });
@@ -232,14 +230,7 @@ at::Tensor gated(const at::Tensor& gate, const at::Tensor& up, Activation activa
     const at::Tensor out = at::empty(gate.sizes(), gate.options());
     if (gpu_gate(gate, up, activation, out)) return out;
   }
-  if (gate.is_cpu() && gate.scalar_type() == at::kBFloat16 && gate.is_contiguous() &&
-      up.is_contiguous()) {
-    const at::Tensor out = at::empty_like(gate);
-    if (gate_cpu(data<uint16_t>(gate), data<uint16_t>(up),
-                 static_cast<uint16_t*>(out.mutable_data_ptr()), gate.numel(), activation)) {
-      return out;
-    }
-  }
+  if (const at::Tensor out = gate_cpu(gate, up, activation); out.defined()) return out;
   return activate(gate, activation) * up;
 }
 

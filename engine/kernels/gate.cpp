@@ -2,6 +2,7 @@
 #include "kernels/gate.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty_like.h>
 
 #include <cstring>
 #include <type_traits>
@@ -97,18 +98,24 @@ void run(const Gate& args, int64_t count) {
 
 }  // namespace
 
-bool gate_cpu(const uint16_t* gate, const uint16_t* up, uint16_t* out, int64_t count,
-              Activation activation) {
-  switch (activation) {
-    case Activation::kSilu:
-      run<Activation::kSilu>({gate, up, out}, count);
-      return true;
-    case Activation::kQuickGelu:
-      run<Activation::kQuickGelu>({gate, up, out}, count);
-      return true;
-    default:
-      return false;
+at::Tensor gate_cpu(const at::Tensor& gate, const at::Tensor& up, Activation activation) {
+  const bool served = activation == Activation::kSilu || activation == Activation::kQuickGelu;
+  if (!served || !gate.is_cpu() || gate.scalar_type() != at::kBFloat16 || !gate.is_contiguous() ||
+      (up.defined() && !up.is_contiguous())) {
+    return {};
   }
+  const at::Tensor out = at::empty_like(gate);
+  const auto halves = [](const at::Tensor& tensor) {
+    return static_cast<const uint16_t*>(tensor.const_data_ptr());
+  };
+  const Gate args = {halves(gate), up.defined() ? halves(up) : nullptr,
+                     static_cast<uint16_t*>(out.mutable_data_ptr())};
+  if (activation == Activation::kSilu) {
+    run<Activation::kSilu>(args, gate.numel());
+  } else {
+    run<Activation::kQuickGelu>(args, gate.numel());
+  }
+  return out;
 }
 
 }  // namespace vlm

@@ -5,22 +5,9 @@
 
 #if defined(__x86_64__)
 
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC 12 finds fault with the operands that its own intrinsics leave undefined on purpose.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
-#include <immintrin.h>
-
 #include <limits>
 
-// Loops over registers: left as loops they would go through memory.
-#if defined(__clang__)
-#define VLM_UNROLL _Pragma("unroll")
-#else
-#define VLM_UNROLL _Pragma("GCC unroll 8")
-#endif
+#include "kernels/avx512.h"
 
 namespace vlm::avx512 {
 namespace {
@@ -28,13 +15,8 @@ namespace {
 template <int kRows>
 using Sums = __m512[kRows][kOutputs];
 
-// The first `count` of 16 or 32 lanes; all or none beyond either end.
-uint32_t lanes(int64_t count) {
-  return count >= 32 ? ~0u : count <= 0 ? 0u : (1u << count) - 1;
-}
-
 VLM_AVX512 inline __m512 load16(const float* x, int64_t count) {
-  return _mm512_maskz_loadu_ps(static_cast<__mmask16>(lanes(count)), x);
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>(first_lanes(count)), x);
 }
 
 VLM_AVX512 inline __m512i load(const std::byte* from) {
@@ -125,7 +107,7 @@ VLM_AVX512_BFLOAT16 void multiply_exact(const Block& block) {
       add_exact<kRows>(block, step, ~0u, sums);
     }
   }
-  if (block.inputs % 32 != 0) add_exact<kRows>(block, whole, lanes(block.inputs % 32), sums);
+  if (block.inputs % 32 != 0) add_exact<kRows>(block, whole, first_lanes(block.inputs % 32), sums);
   __m512 stored[kRows * kOutputs];
   store<kRows>(sums, stored);
   add_totals(stored, kRows, block.sums);
@@ -165,7 +147,7 @@ VLM_AVX512 void multiply_wide(const Block& block) {
       add_wide<kRows>(block, step, ~0u, sums);
     }
   }
-  if (block.inputs % 32 != 0) add_wide<kRows>(block, whole, lanes(block.inputs % 32), sums);
+  if (block.inputs % 32 != 0) add_wide<kRows>(block, whole, first_lanes(block.inputs % 32), sums);
   __m512 stored[kRows * kOutputs];
   store<kRows>(sums, stored);
   add_totals(stored, kRows, block.sums);

@@ -45,7 +45,8 @@ void release() {
   asm volatile("tilerelease" : :);
 }
 
-void multiply_both(const Block& block) {
+template <bool kSecondRows>
+void multiply_tiles(const Block& block) {
   float* sums = block.sums;
   const std::byte* weights = block.weights;
   const int64_t stride = block.weights_stride;
@@ -53,9 +54,9 @@ void multiply_both(const Block& block) {
   const std::byte* ahead = block.ahead;
   if (block.more) {
     VLM_TILE_LOAD(0, sums, kTileStride);
-    VLM_TILE_LOAD(1, sums + 256, kTileStride);
+    if constexpr (kSecondRows) VLM_TILE_LOAD(1, sums + 256, kTileStride);
     VLM_TILE_LOAD(2, sums + 512, kTileStride);
-    VLM_TILE_LOAD(3, sums + 768, kTileStride);
+    if constexpr (kSecondRows) VLM_TILE_LOAD(3, sums + 768, kTileStride);
   } else {
     VLM_TILE_ZERO(0);
     VLM_TILE_ZERO(1);
@@ -66,59 +67,31 @@ void multiply_both(const Block& block) {
     VLM_TILE_LOAD(4, weights, stride);
     VLM_TILE_LOAD(6, x, kTileStride);
     VLM_TILE_PRODUCT(0, 4, 6);
-    VLM_TILE_LOAD(7, x + kTileBytes, kTileStride);
-    VLM_TILE_PRODUCT(1, 4, 7);
+    if constexpr (kSecondRows) {
+      VLM_TILE_LOAD(7, x + kTileBytes, kTileStride);
+      VLM_TILE_PRODUCT(1, 4, 7);
+    }
     VLM_TILE_LOAD(5, weights + kSide * stride, stride);
     VLM_TILE_PRODUCT(2, 5, 6);
     for (int64_t row = 0; row < block.ahead_rows; ++row) {
       __builtin_prefetch(ahead + row * block.ahead_stride, 0, 2);
     }
     ahead += block.ahead_step;
-    VLM_TILE_PRODUCT(3, 5, 7);
+    if constexpr (kSecondRows) VLM_TILE_PRODUCT(3, 5, 7);
     weights += kRowBytes;
     x += kStepBytes;
   }
   VLM_TILE_STORE(0, sums);
-  VLM_TILE_STORE(1, sums + 256);
+  if constexpr (kSecondRows) VLM_TILE_STORE(1, sums + 256);
   VLM_TILE_STORE(2, sums + 512);
-  VLM_TILE_STORE(3, sums + 768);
-}
-
-void multiply_first(const Block& block) {
-  float* sums = block.sums;
-  const std::byte* weights = block.weights;
-  const int64_t stride = block.weights_stride;
-  const std::byte* x = block.x;
-  const std::byte* ahead = block.ahead;
-  if (block.more) {
-    VLM_TILE_LOAD(0, sums, kTileStride);
-    VLM_TILE_LOAD(2, sums + 512, kTileStride);
-  } else {
-    VLM_TILE_ZERO(0);
-    VLM_TILE_ZERO(2);
-  }
-  for (int64_t step = 0; step < block.steps; ++step) {
-    VLM_TILE_LOAD(6, x, kTileStride);
-    VLM_TILE_LOAD(4, weights, stride);
-    VLM_TILE_PRODUCT(0, 4, 6);
-    for (int64_t row = 0; row < block.ahead_rows; ++row) {
-      __builtin_prefetch(ahead + row * block.ahead_stride, 0, 2);
-    }
-    ahead += block.ahead_step;
-    VLM_TILE_LOAD(5, weights + kSide * stride, stride);
-    VLM_TILE_PRODUCT(2, 5, 6);
-    weights += kRowBytes;
-    x += kStepBytes;
-  }
-  VLM_TILE_STORE(0, sums);
-  VLM_TILE_STORE(2, sums + 512);
+  if constexpr (kSecondRows) VLM_TILE_STORE(3, sums + 768);
 }
 
 void multiply(const Block& block) {
   if (block.row_tiles > 1) {
-    multiply_both(block);
+    multiply_tiles<true>(block);
   } else {
-    multiply_first(block);
+    multiply_tiles<false>(block);
   }
 }
 

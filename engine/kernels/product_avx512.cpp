@@ -4,22 +4,9 @@
 
 #if defined(__x86_64__)
 
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC 12 finds fault with the operands that its own intrinsics leave undefined on purpose.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
-#include <immintrin.h>
-
 #include <cstring>
 
-// Loops over registers: left as loops they would go through memory.
-#if defined(__clang__)
-#define VLM_UNROLL _Pragma("unroll")
-#else
-#define VLM_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "kernels/avx512.h"
 
 namespace vlm::tiles {
 namespace {

@@ -4,28 +4,19 @@
 
 #if defined(__x86_64__)
 
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC 12 finds fault with the operands that its own intrinsics leave undefined on purpose.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
-#include <immintrin.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
 
+#include "kernels/avx512.h"
+#include "kernels/bfloat16.h"
+
 namespace vlm::tiles {
 namespace {
 
-// The first `count` lanes of 16 or 32; all or none beyond either end.
-uint32_t lanes(int64_t count) {
-  return count >= 32 ? ~0u : count <= 0 ? 0u : (1u << count) - 1;
-}
-
 VLM_AVX512 inline __m512i load_halves(const uint16_t* from, int64_t count) {
-  return count >= kDepth ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi16(lanes(count), from);
+  return count >= kDepth ? _mm512_loadu_si512(from)
+                         : _mm512_maskz_loadu_epi16(first_lanes(count), from);
 }
 
 // 16 × 16 numbers of 32 bits: rows become columns.
@@ -169,12 +160,9 @@ VLM_AVX512_BFLOAT16 void finish(const ProductArgs& args, int64_t output, int64_t
                   args.weights + (output + i) * shape.row_bytes() + shape.padded_inputs(),
                   sizeof(float));
     }
-    if (args.bias != nullptr) {
-      const uint32_t bits = static_cast<uint32_t>(args.bias[output + i]) << 16;
-      std::memcpy(&biases[k], &bits, sizeof bits);
-    }
+    if (args.bias != nullptr) biases[k] = widen(args.bias[output + i]);
   }
-  const uint32_t mask = lanes(outputs);
+  const uint32_t mask = first_lanes(outputs);
   for (int64_t tile = 0; tile * kSide < rows; ++tile) {
     __m512i low[kSide], high[kSide];
     for (int64_t i = 0; i < kSide; ++i) {

@@ -3,12 +3,12 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "kernels/bfloat16.h"
 #include "kernels/packed_matrix.h"
+#include "numeric/random_values.h"
 
 namespace vlm {
 namespace {
@@ -38,14 +38,6 @@ std::vector<Case> cases() {
     }
   }
   return all;
-}
-
-std::vector<float> random_values(int64_t count, uint32_t seed, float spread = 1) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal(0, spread);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(generator);
-  return values;
 }
 
 std::vector<std::byte> packed(const PackedShape& shape, const std::vector<float>& weights) {

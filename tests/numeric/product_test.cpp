@@ -8,24 +8,16 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "kernels/bfloat16.h"
 #include "kernels/packed_matrix.h"
+#include "numeric/random_values.h"
 
 namespace vlm {
 namespace {
-
-std::vector<float> random_values(int64_t count, uint32_t seed, float spread) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal(0, spread);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(generator);
-  return values;
-}
 
 std::vector<uint16_t> narrowed(const std::vector<float>& values) {
   std::vector<uint16_t> halves(values.size());
