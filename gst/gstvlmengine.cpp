@@ -100,8 +100,11 @@ struct Loader::Task {
   GWeakRef element;
   std::stop_source stop;
   std::function<void()> announce;
-  Mutex mutex;
-  Done done GSTVLM_GUARDED_BY(mutex);  // empty: abandoned
+  // Held while the worker speaks to the element, and abandon() waits for that: what the element
+  // posts goes through its bin, which GStreamer frees without a look at who is posting. Recursive,
+  // since whoever hears of it on the worker may stop the element there.
+  std::recursive_mutex speaking;
+  Done done;  // under `speaking`; empty: abandoned
   std::atomic<int64_t> last_progress_us = 0;
 
   explicit Task(GstElement* owner) { g_weak_ref_init(&element, owner); }
@@ -109,11 +112,16 @@ struct Loader::Task {
   Task(const Task&) = delete;
   Task& operator=(const Task&) = delete;
 
-  ElementPtr owner() { return ElementPtr(static_cast<GstElement*>(g_weak_ref_get(&element))); }
-
-  bool abandoned() {
-    const Lock lock(mutex);
-    return !done;
+  // Calls `body` with the element where that is alive and still wants the load; false else.
+  template <typename Body>
+  bool tell(Body body) {
+    const ElementPtr owner(static_cast<GstElement*>(g_weak_ref_get(&element)));
+    const std::lock_guard lock(speaking);
+    if (owner == nullptr || !done) {
+      return false;
+    }
+    body(owner.get());
+    return true;
   }
 };
 
@@ -229,7 +237,9 @@ vlm::Result<std::string> default_model() {
                     {}};
 }
 
-Loader::Loader() { thread_end.touch(); }
+Loader::Loader() {
+  thread_end.touch();
+}
 
 void Loader::start(const vlm::EngineApi* api, vlm::ModelSpec spec, GstElement* element, Done done,
                    std::function<void()> announce) {
@@ -239,10 +249,7 @@ void Loader::start(const vlm::EngineApi* api, vlm::ModelSpec spec, GstElement* e
   task->api = api;
   task->spec = std::move(spec);
   task->announce = std::move(announce);
-  {
-    const Lock lock(task->mutex);
-    task->done = std::move(done);
-  }
+  task->done = std::move(done);
   {
     const Lock lock(mutex_);
     task_ = task;
@@ -259,49 +266,40 @@ void Loader::abandon() {
   if (task == nullptr) {
     return;
   }
-  {
-    const Lock lock(task->mutex);
-    task->done = nullptr;
-  }
   task->stop.request_stop();
+  const std::lock_guard lock(task->speaking);
+  task->done = nullptr;
 }
 
 void Loader::run(const std::shared_ptr<Task>& task) {
   const std::string loading = "Loading " + task->spec.model;
-  if (const ElementPtr element = task->owner()) {
-    post_progress(element.get(), GST_PROGRESS_TYPE_START, loading, 0);
-  }
+  task->tell(
+      [&](GstElement* element) { post_progress(element, GST_PROGRESS_TYPE_START, loading, 0); });
   const auto progress = [task](double fraction, const std::string& what) {
     const int64_t now = monotonic_us();
-    if (now - task->last_progress_us < kProgressPeriodUs || task->abandoned()) {
+    if (now - task->last_progress_us < kProgressPeriodUs) {
       return;
     }
     task->last_progress_us = now;
-    if (const ElementPtr element = task->owner()) {
-      post_progress(element.get(), GST_PROGRESS_TYPE_CONTINUE, what, fraction);
-    }
+    task->tell([&](GstElement* element) {
+      post_progress(element, GST_PROGRESS_TYPE_CONTINUE, what, fraction);
+    });
   };
   vlm::Result<std::shared_ptr<vlm::Engine>> engine =
       task->api->open_engine(task->spec, progress, task->stop.get_token());
-  const ElementPtr element = task->owner();
-  if (element == nullptr || task->abandoned()) {
-    return;
-  }
   const bool loaded = engine.ok();
   if (!loaded) {
-    post_progress(element.get(), GST_PROGRESS_TYPE_ERROR, engine.error().message, 0);
-    post_error(element.get(), engine.error(), Stage::kLoad);
+    task->tell([&](GstElement* element) {
+      post_progress(element, GST_PROGRESS_TYPE_ERROR, engine.error().message, 0);
+      post_error(element, engine.error(), Stage::kLoad);
+    });
   }
-  {
-    const Lock lock(task->mutex);
-    if (!task->done) {
-      return;
-    }
-    task->done(std::move(engine));
-  }
+  task->tell([&](GstElement*) { task->done(std::move(engine)); });
   if (loaded) {
-    post_progress(element.get(), GST_PROGRESS_TYPE_COMPLETE, "Loaded " + task->spec.model, 1);
-    task->announce();
+    task->tell([&](GstElement* element) {
+      post_progress(element, GST_PROGRESS_TYPE_COMPLETE, "Loaded " + task->spec.model, 1);
+    });
+    task->tell([&](GstElement*) { task->announce(); });
   }
 }
 

@@ -39,7 +39,8 @@ class Loader {
   void start(const vlm::EngineApi* api, vlm::ModelSpec spec, GstElement* element, Done done,
              std::function<void()> announce);
 
-  /// Lets go of the load under way without waiting for it. After it, `done` is not called.
+  /// Lets go of the load under way without waiting for it, only for a message that is being posted.
+  /// After it, `done` is not called and nothing is posted.
   void abandon();
 
  private:

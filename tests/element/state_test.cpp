@@ -73,6 +73,46 @@ TEST(State, the_process_ends_during_a_load) {
   EXPECT_EXIT(exit_while_loading(false), testing::ExitedWithCode(7), "");
 }
 
+/// What came of a message on its way to the application.
+struct Heard {
+  GstElement* stop = nullptr;  ///< to be stopped by whoever hears it
+  std::atomic<bool> begun = false;
+  std::atomic<bool> ended = false;
+};
+
+GstBusSyncReply hear(GstBus*, GstMessage* message, gpointer data) {
+  auto* heard = static_cast<Heard*>(data);
+  if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_PROGRESS && !heard->begun.exchange(true)) {
+    if (heard->stop != nullptr) {
+      gst_element_set_state(heard->stop, GST_STATE_NULL);
+    } else {
+      g_usleep(100 * 1000);
+    }
+    heard->ended = true;
+  }
+  return GST_BUS_PASS;
+}
+
+// A bin does not outlive what is being posted through it, so the element must have come to an end.
+TEST(State, nothing_is_being_posted_after_a_stop) {
+  Heard heard;
+  Pipeline pipeline("videotestsrc ! vlmdescribe ! fakesink");
+  gst_bus_set_sync_handler(GST_ELEMENT_BUS(pipeline.pipeline), hear, &heard, nullptr);
+  ASSERT_EQ(pipeline.set_state(GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+  ASSERT_TRUE(eventually([&] { return heard.begun.load(); }));
+  ASSERT_EQ(pipeline.set_state(GST_STATE_NULL), GST_STATE_CHANGE_SUCCESS);
+  EXPECT_TRUE(heard.ended);
+}
+
+TEST(State, whoever_hears_of_a_load_may_stop_it_there) {
+  Heard heard;
+  Pipeline pipeline("videotestsrc ! vlmdescribe model=fake:load=100000 ! fakesink");
+  heard.stop = pipeline.pipeline;
+  gst_bus_set_sync_handler(GST_ELEMENT_BUS(pipeline.pipeline), hear, &heard, nullptr);
+  ASSERT_EQ(pipeline.set_state(GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+  EXPECT_TRUE(eventually([&] { return heard.ended.load(); }));
+}
+
 TEST(State, stop_while_a_recording_waits_for_the_model) {
   EXPECT_TRUE(stops_promptly(
       "videotestsrc ! video/x-raw,width=32,height=16 ! "
