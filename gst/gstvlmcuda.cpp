@@ -3,6 +3,7 @@
 
 #if VLM_HAVE_CUDA
 #include <dlfcn.h>
+#include <gst/cuda/gstcudaloader.h>
 #include <gst/cuda/gstcudamemory.h>
 #include <gst/cuda/gstcudautils.h>
 

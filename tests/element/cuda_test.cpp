@@ -204,7 +204,11 @@ BufferPtr frame_in_cuda_memory(Rig& rig, GstClockTime pts) {
   gst_video_info_set_format(&info, GST_VIDEO_FORMAT_NV12, 16, 8);
   gst_cuda_memory_init_once();
   GstAllocator* allocator = gst_allocator_find(GST_CUDA_MEMORY_TYPE_NAME);
+#if GST_CHECK_VERSION(1, 24, 0)
+  GstMemory* memory = gst_cuda_allocator_alloc(GST_CUDA_ALLOCATOR(allocator), cuda, nullptr, &info);
+#else
   GstMemory* memory = gst_cuda_allocator_alloc(GST_CUDA_ALLOCATOR(allocator), cuda, &info);
+#endif
   gst_object_unref(allocator);
   gst_object_unref(cuda);
   const GstVideoInfo& held = GST_CUDA_MEMORY_CAST(memory)->info;

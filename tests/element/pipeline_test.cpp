@@ -38,7 +38,10 @@ class TextPipeline : public ::testing::Test {
     EXPECT_TRUE(pipeline.play());
     std::vector<std::string> texts;
     while (GstSample* sample = gst_app_sink_try_pull_sample(GST_APP_SINK(sink.get()), kPatience)) {
-      texts.push_back(content(gst_sample_get_buffer(sample)));
+      // From 1.24 on matroskamux writes an empty block for a gap.
+      if (gst_buffer_get_size(gst_sample_get_buffer(sample)) > 0) {
+        texts.push_back(content(gst_sample_get_buffer(sample)));
+      }
       gst_sample_unref(sample);
     }
     return texts;

@@ -224,6 +224,10 @@ FAKE CUresult cuCtxDisablePeerAccess(CUcontext) {
   return kNotSupported;
 }
 
+FAKE CUresult cuCtxSynchronize() {
+  return kSuccess;
+}
+
 FAKE CUresult cuMemAlloc_v2(CUdeviceptr* pointer, size_t bytes) {
   return allocate(pointer, bytes);
 }
@@ -273,11 +277,39 @@ FAKE CUresult cuStreamSynchronize(CUstream) {
   return kSuccess;
 }
 
+// Everything is done at once.
+FAKE CUresult cuEventCreate(void** event, unsigned) {
+  return *event = nullptr, kSuccess;
+}
+FAKE CUresult cuEventDestroy_v2(void*) {
+  return kSuccess;
+}
+FAKE CUresult cuEventRecord(void*, CUstream) {
+  return kSuccess;
+}
+FAKE CUresult cuEventSynchronize(void*) {
+  return kSuccess;
+}
+
 // Only looked for.
 #define NOT_THERE(name)   \
   FAKE CUresult name() {  \
     return kNotSupported; \
   }
+NOT_THERE(cuCtxGetLimit)
+NOT_THERE(cuCtxSetLimit)
+NOT_THERE(cuMemcpyDtoD_v2)
+NOT_THERE(cuMemcpyDtoDAsync_v2)
+NOT_THERE(cuMemcpyDtoH_v2)
+NOT_THERE(cuMemcpyDtoHAsync_v2)
+NOT_THERE(cuMemcpyHtoD_v2)
+NOT_THERE(cuMemcpyHtoDAsync_v2)
+NOT_THERE(cuMemsetD2D8_v2)
+NOT_THERE(cuMemsetD2D8Async)
+NOT_THERE(cuMemsetD2D16_v2)
+NOT_THERE(cuMemsetD2D16Async)
+NOT_THERE(cuMemsetD2D32_v2)
+NOT_THERE(cuMemsetD2D32Async)
 NOT_THERE(cuModuleLoadData)
 NOT_THERE(cuModuleUnload)
 NOT_THERE(cuModuleGetFunction)
@@ -294,3 +326,8 @@ NOT_THERE(cuGraphicsUnregisterResource)
 NOT_THERE(cuGraphicsGLRegisterImage)
 NOT_THERE(cuGraphicsGLRegisterBuffer)
 NOT_THERE(cuGLGetDevices_v2)
+NOT_THERE(cuIpcGetEventHandle)
+NOT_THERE(cuIpcOpenEventHandle)
+NOT_THERE(cuIpcGetMemHandle)
+NOT_THERE(cuIpcOpenMemHandle)
+NOT_THERE(cuIpcCloseMemHandle)
