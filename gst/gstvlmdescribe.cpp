@@ -50,8 +50,10 @@
  * is given back at once, so that cameras and decoders with few buffers go on.
  *
  * The model sees a frame as a viewer does: turned as `image-orientation` says, cropped, with square
- * pixels, in full-range RGB by the caps' colour matrix and range. Both fields of an interlaced
- * frame are woven as they lie in it; of fields that come one in a buffer each is a picture.
+ * pixels, in full-range RGB by the caps' colour matrix and range. Of an interlaced frame it sees
+ * the field that was taken first, at the frame's full height, so that what moves has no comb;
+ * fields that come one in a buffer are looked at each alike. Where the caps or the buffer do not
+ * say which field is first, that is the bottom one, as everywhere in GStreamer.
  *
  * Frames in a GPU's memory (memory:CUDAMemory) stay there where the engine runs on that GPU, its
  * primary context is the one that all use, and the frame is plain: NV12 or RGB of 8 bits,

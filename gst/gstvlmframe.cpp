@@ -12,23 +12,52 @@
 namespace gstvlm {
 namespace {
 
-// A field that comes alone has half of the frame's lines, each twice as high.
-GstVideoInfo readable_info(const GstVideoInfo& info) {
-  if (GST_VIDEO_INFO_INTERLACE_MODE(&info) != GST_VIDEO_INTERLACE_MODE_ALTERNATE) {
-    return info;
+bool one_field(const GstVideoInfo& info) {
+  return GST_VIDEO_INFO_INTERLACE_MODE(&info) == GST_VIDEO_INTERLACE_MODE_ALTERNATE;
+}
+
+// Whether lines of two moments lie in the buffer by turns.
+bool two_fields(const GstVideoInfo& info, GstBuffer* buffer) {
+  switch (GST_VIDEO_INFO_INTERLACE_MODE(&info)) {
+    case GST_VIDEO_INTERLACE_MODE_INTERLEAVED:
+      return true;
+    case GST_VIDEO_INTERLACE_MODE_MIXED:
+      return GST_BUFFER_FLAG_IS_SET(buffer, GST_VIDEO_BUFFER_FLAG_INTERLACED);
+    default:
+      return false;
   }
-  GstVideoInfo field = info;
-  gst_video_info_set_interlaced_format(&field, GST_VIDEO_INFO_FORMAT(&info),
-                                       GST_VIDEO_INTERLACE_MODE_PROGRESSIVE,
-                                       static_cast<guint>(GST_VIDEO_INFO_WIDTH(&info)),
-                                       static_cast<guint>(GST_VIDEO_INFO_FIELD_HEIGHT(&info)));
-  field.colorimetry = info.colorimetry;
-  field.chroma_site = info.chroma_site;
-  field.par_n = info.par_n;
-  field.par_d = info.par_d * 2;
-  field.fps_n = info.fps_n;
-  field.fps_d = info.fps_d;
-  return field;
+}
+
+// Leaves of two fields the lines of the one that was taken first, or is alone valid.
+void skip_other_field(GstVideoFrame& frame) {
+  const int lines = GST_VIDEO_FRAME_HEIGHT(&frame);
+  const bool bottom = !GST_VIDEO_FRAME_IS_TFF(&frame) && lines > 1;
+  const GstVideoFormatInfo* format = frame.info.finfo;
+  const guint planes = GST_VIDEO_FORMAT_INFO_HAS_PALETTE(format)
+                           ? 1
+                           : static_cast<guint>(GST_VIDEO_FORMAT_INFO_N_PLANES(format));
+  for (guint plane = 0; plane < planes; ++plane) {
+    gint& stride = frame.info.stride[plane];
+    frame.data[plane] = static_cast<guint8*>(frame.data[plane]) + (bottom ? stride : 0);
+    stride *= 2;
+  }
+  frame.info.height = bottom ? lines / 2 : (lines + 1) / 2;
+}
+
+// The frame as a picture of one moment: of an interlaced one a field, which has half of the lines.
+// A view of what is mapped. Lines of tiles cannot be skipped: such fields stay woven.
+GstVideoFrame of_one_moment(const GstVideoFrame& frame, GstBuffer* buffer) {
+  GstVideoFrame picture = frame;
+  if (one_field(frame.info)) {
+    picture.info.height = GST_VIDEO_INFO_FIELD_HEIGHT(&frame.info);
+  } else if (two_fields(frame.info, buffer) && !GST_VIDEO_FORMAT_INFO_IS_TILED(frame.info.finfo)) {
+    skip_other_field(picture);
+  } else {
+    return picture;
+  }
+  picture.info.interlace_mode = GST_VIDEO_INTERLACE_MODE_PROGRESSIVE;
+  picture.flags = GST_VIDEO_FRAME_FLAG_NONE;
+  return picture;
 }
 
 // Square pixels without losing lines: width is what changes.
@@ -156,37 +185,47 @@ vlm::Error bad_buffer(const GstVideoInfo& info, GstBuffer* buffer) {
           {}};
 }
 
-// The end of a plane's last line, as far as the format's description says where that is.
-gsize plane_end(const GstVideoMeta& meta, const GstVideoFormatInfo& format, guint plane) {
-  guint component = 0;
-  while (component < format.n_components && format.plane[component] != plane) {
-    ++component;
-  }
-  if (component == format.n_components || meta.stride[plane] < 0) {
-    return meta.offset[plane];
-  }
-  const auto lines = static_cast<gsize>(
-      GST_VIDEO_FORMAT_INFO_SCALE_HEIGHT(&format, component, static_cast<gint>(meta.height)));
-  const auto pixels = static_cast<gsize>(
-      GST_VIDEO_FORMAT_INFO_SCALE_WIDTH(&format, component, static_cast<gint>(meta.width)));
-  const gsize before = static_cast<gsize>(meta.stride[plane]) * (lines == 0 ? 0 : lines - 1);
-  return meta.offset[plane] + before +
-         pixels * static_cast<gsize>(GST_VIDEO_FORMAT_INFO_PSTRIDE(&format, component));
+// Lines of a component in one buffer. Of two fields each has its own lines of colour differences.
+gsize lines_of(const GstVideoInfo& info, const GstVideoMeta& meta, guint component, bool fields) {
+  const auto height = static_cast<gint>(one_field(info) ? (meta.height + 1) / 2 : meta.height);
+  const GstVideoFormatInfo* format = gst_video_format_get_info(meta.format);
+  const auto lines =
+      static_cast<gsize>(GST_VIDEO_FORMAT_INFO_SCALE_HEIGHT(format, component, height));
+  return fields && GST_VIDEO_FORMAT_INFO_H_SUB(format, component) > 0 ? GST_ROUND_UP_2(lines)
+                                                                      : lines;
 }
 
-gsize bytes_needed(const GstVideoInfo& info, const GstVideoMeta* meta) {
+// The end of a plane's last line, as far as the format's description says where that is.
+gsize plane_end(const GstVideoInfo& info, const GstVideoMeta& meta, guint plane, bool fields) {
+  const GstVideoFormatInfo* format = gst_video_format_get_info(meta.format);
+  guint component = 0;
+  while (component < format->n_components && format->plane[component] != plane) {
+    ++component;
+  }
+  if (component == format->n_components || meta.stride[plane] < 0) {
+    return meta.offset[plane];
+  }
+  const gsize lines = lines_of(info, meta, component, fields);
+  const auto pixels = static_cast<gsize>(
+      GST_VIDEO_FORMAT_INFO_SCALE_WIDTH(format, component, static_cast<gint>(meta.width)));
+  const gsize before = static_cast<gsize>(meta.stride[plane]) * (lines == 0 ? 0 : lines - 1);
+  return meta.offset[plane] + before +
+         pixels * static_cast<gsize>(GST_VIDEO_FORMAT_INFO_PSTRIDE(format, component));
+}
+
+gsize bytes_needed(const GstVideoInfo& info, GstBuffer* buffer) {
+  const GstVideoMeta* meta = gst_buffer_get_video_meta(buffer);
   if (meta == nullptr) {
     return GST_VIDEO_INFO_SIZE(&info);
   }
-  const GstVideoFormatInfo* format = gst_video_format_get_info(meta->format);
   gsize needed = 1;
-  // Tiles are counted otherwise, and a field's lines lie apart.
-  if (GST_VIDEO_FORMAT_INFO_IS_TILED(format) ||
-      GST_VIDEO_INFO_INTERLACE_MODE(&info) == GST_VIDEO_INTERLACE_MODE_ALTERNATE) {
+  // Tiles are counted otherwise.
+  if (GST_VIDEO_FORMAT_INFO_IS_TILED(gst_video_format_get_info(meta->format))) {
     return needed;
   }
+  const bool fields = two_fields(info, buffer);
   for (guint plane = 0; plane < meta->n_planes; ++plane) {
-    needed = std::max(needed, plane_end(*meta, *format, plane));
+    needed = std::max(needed, plane_end(info, *meta, plane, fields));
   }
   return needed;
 }
@@ -194,17 +233,14 @@ gsize bytes_needed(const GstVideoInfo& info, const GstVideoMeta* meta) {
 }  // namespace
 
 vlm::Status check_buffer(const Look& look, GstBuffer* buffer) {
-  const GstVideoMeta* meta = gst_buffer_get_video_meta(buffer);
-  const GstVideoInfo info = readable_info(look.info);
-  if (gst_buffer_get_size(buffer) < std::max<gsize>(bytes_needed(info, meta), 1)) {
-    return bad_buffer(info, buffer);
+  if (gst_buffer_get_size(buffer) < std::max<gsize>(bytes_needed(look.info, buffer), 1)) {
+    return bad_buffer(look.info, buffer);
   }
   return vlm::ok_status();
 }
 
 FrameConverter::FrameConverter(const Look& look, std::string gpu)
     : look_(look), gpu_(std::move(gpu)) {
-  look_.info = readable_info(look.info);
   gst_video_info_init(&in_);
   gst_video_info_init(&out_);
 }
@@ -222,9 +258,10 @@ vlm::Result<vlm::Frame> FrameConverter::convert(GstBuffer* buffer) {
   if (!gst_video_frame_map(&frame, &look_.info, buffer, GST_MAP_READ)) {
     return bad_buffer(look_.info, buffer);
   }
-  const Region region = visible(frame, buffer);
+  const GstVideoFrame seen = of_one_moment(frame, buffer);
+  const Region region = in_lines_of(seen, frame, visible(frame, buffer));
   vlm::Frame picture;
-  const bool ok = prepare(frame.info, region) && run(frame, picture);
+  const bool ok = prepare(seen.info, region) && run(seen, picture);
   gst_video_frame_unmap(&frame);
   if (!ok) {
     return bad_buffer(look_.info, buffer);
@@ -280,11 +317,10 @@ bool FrameConverter::run(const GstVideoFrame& frame, vlm::Frame& picture) {
 }
 
 // Crop metadata, as far as it lies inside the picture.
-FrameConverter::Region FrameConverter::visible(const GstVideoFrame& frame,
-                                               GstBuffer* buffer) const {
+FrameConverter::Region FrameConverter::visible(const GstVideoFrame& frame, GstBuffer* buffer) {
   const int width = GST_VIDEO_FRAME_WIDTH(&frame);
   const int height = GST_VIDEO_FRAME_HEIGHT(&frame);
-  const Region whole{0, 0, width, height};
+  const Region whole{0, 0, width, height, height};
   const GstVideoCropMeta* crop = gst_buffer_get_video_crop_meta(buffer);
   if (crop == nullptr || crop->x >= static_cast<guint>(width) ||
       crop->y >= static_cast<guint>(height) || crop->width == 0 || crop->height == 0) {
@@ -295,6 +331,17 @@ FrameConverter::Region FrameConverter::visible(const GstVideoFrame& frame,
   region.y = static_cast<int>(crop->y);
   region.width = static_cast<int>(std::min(crop->width, static_cast<guint>(width) - crop->x));
   region.height = static_cast<int>(std::min(crop->height, static_cast<guint>(height) - crop->y));
+  region.lines = region.height;
+  return region;
+}
+
+FrameConverter::Region FrameConverter::in_lines_of(const GstVideoFrame& seen,
+                                                   const GstVideoFrame& frame, Region region) {
+  const int all = GST_VIDEO_FRAME_HEIGHT(&frame);
+  const int some = GST_VIDEO_FRAME_HEIGHT(&seen);
+  const int end = ((region.y + region.height) * some + all - 1) / all;
+  region.y = region.y * some / all;
+  region.height = end - region.y;
   return region;
 }
 
@@ -306,7 +353,7 @@ bool FrameConverter::prepare(const GstVideoInfo& mapped, const Region& region) {
   }
   in_ = mapped;
   region_ = region;
-  out_ = target_info(mapped, displayed_width(region.width, look_.info), region.height);
+  out_ = target_info(mapped, displayed_width(region.width, look_.info), region.lines);
   GstStructure* config = gst_structure_new(
       "config", GST_VIDEO_CONVERTER_OPT_SRC_X, G_TYPE_INT, region.x, GST_VIDEO_CONVERTER_OPT_SRC_Y,
       G_TYPE_INT, region.y, GST_VIDEO_CONVERTER_OPT_SRC_WIDTH, G_TYPE_INT, region.width,

@@ -25,9 +25,10 @@ struct Look {
 vlm::Status check_buffer(const Look& look, GstBuffer* buffer);
 
 /// Converts frames of one format. Colour matrix and range are those of the caps; crop metadata, the
-/// pixel aspect ratio and the orientation are applied; of fields that come one in a buffer, each is
-/// a picture. What lies on a device is read through system memory, but for plain frames on the GPU
-/// that `gpu` names as ModelInfo::device does, which stay there. Thread-bound.
+/// pixel aspect ratio and the orientation are applied; of an interlaced frame the picture is the
+/// field that was taken first, its lines scaled to the frame's height. What lies on a device is
+/// read through system memory, but for plain frames on the GPU that `gpu` names as
+/// ModelInfo::device does, which stay there. Thread-bound.
 class FrameConverter {
  public:
   explicit FrameConverter(const Look& look, std::string gpu = {});
@@ -41,6 +42,7 @@ class FrameConverter {
  private:
   struct Region {
     int x = 0, y = 0, width = 0, height = 0;
+    int lines = 0;  // of the picture that is made of it
     bool operator==(const Region&) const = default;
   };
   struct FreeConverter {
@@ -49,7 +51,8 @@ class FrameConverter {
 
   bool run(const GstVideoFrame& frame, vlm::Frame& picture);
   bool prepare(const GstVideoInfo& mapped, const Region& region);
-  Region visible(const GstVideoFrame& frame, GstBuffer* buffer) const;
+  static Region visible(const GstVideoFrame& frame, GstBuffer* buffer);
+  static Region in_lines_of(const GstVideoFrame& seen, const GstVideoFrame& frame, Region region);
 
   Look look_;
   const std::string gpu_;
