@@ -18,6 +18,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
@@ -297,7 +298,7 @@ vlm::Status check_model(const vlm::ModelSpec& spec) {
 
 /// A step of a load that looks at no stop and uses what it made for itself, as libtorch does.
 void load_without_a_look(int ms) {
-  static bool gone;
+  static std::atomic<bool> gone;
   struct Made {
     ~Made() { gone = true; }
   };

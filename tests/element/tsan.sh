@@ -5,7 +5,7 @@
 set -eu
 
 cd "$(dirname "$0")/../.."
-tests="delivery dispatch error events live recorded share state text"
+tests="delivery dispatch error events live passthrough pipeline pool properties recorded share state text times"
 targets="gst/libgstvlm.so tests/element/libfake-engine.so"
 if [ ! -f build-tsan/build.ninja ]; then
   CC=gcc CXX=g++ meson setup build-tsan -Dtests=enabled -Dgst=enabled -Dexamples=disabled -Dcuda=disabled \
