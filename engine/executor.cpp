@@ -153,10 +153,7 @@ class TorchExecutor : public Executor {
 
   at::Tensor pixels_of(const PixelTensor& part) const {
     if (part.on_device != nullptr) {
-      const at::Tensor& values = static_cast<const TorchPixels&>(*part.on_device).values;
-      // They may be let go of before this stream has come to them.
-      values.record_stream(*stream_);
-      return values;
+      return static_cast<const TorchPixels&>(*part.on_device).values;
     }
     return at::from_blob(const_cast<float*>(part.values.data()),
                          {part.images, part.channels, part.height, part.width}, at::kFloat);

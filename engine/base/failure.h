@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <new>
+#include <string>
 #include <utility>
 
 #include "vlm/error.h"
@@ -21,6 +22,29 @@ class Failure : public std::exception {
  private:
   Error error_;
 };
+
+/// For memory, `whose` it says, that ran out while `doing` was done; `words` are the allocator's.
+inline Failure memory_failure(const std::string& whose, const std::string& doing,
+                              const std::string& words) {
+  return Failure(Error{
+      ErrorKind::kOutOfMemory,
+      whose + " ran out while " + doing + ": use a smaller model or type, or free memory", words});
+}
+
+/// For what a GPU refused while `doing` was done, in the driver's or libtorch's `words`. But for
+/// want of memory the GPU is lost to this process then.
+inline Failure gpu_failure(const std::string& doing, const std::string& words) {
+  for (const char* memory : {"out of memory", "ALLOC_FAILED"}) {
+    if (words.find(memory) != std::string::npos) {
+      return memory_failure("the device's memory", doing, words);
+    }
+  }
+  return Failure(Error{ErrorKind::kDevice,
+                       "the GPU failed while " + doing + " (" + words.substr(0, words.find('\n')) +
+                           "): restart the program, and if it happens again look into the system's "
+                           "log for what the driver found",
+                       words});
+}
 
 /// What `work` returns, or the Error that it threw as a Failure.
 template <typename Work>

@@ -17,26 +17,21 @@ auto translated(const char* doing, Work work) {
   try {
     return work();
   } catch (const c10::OutOfMemoryError& error) {
-    throw Failure(Error{ErrorKind::kOutOfMemory,
-                        std::string("the device's memory ran out while ") + doing +
-                            ": use a smaller model or type, or free memory",
-                        error.what_without_backtrace()});
+    throw memory_failure("the device's memory", doing, error.what_without_backtrace());
   } catch (const c10::Error& error) {
     const std::string what = error.what_without_backtrace();
     if (what.find("DefaultCPUAllocator") != std::string::npos) {
-      throw Failure(Error{ErrorKind::kOutOfMemory,
-                          std::string("memory ran out while ") + doing +
-                              ": use a smaller model or type, or free memory",
-                          what});
+      throw memory_failure("memory", doing, what);
     }
-    const bool device = what.find("CUDA") != std::string::npos;
-    throw Failure(Error{device ? ErrorKind::kDevice : ErrorKind::kInternal,
-                        std::string(device ? "the GPU failed while " : "libtorch failed while ") +
-                            doing + ": " + what.substr(0, what.find('\n')),
-                        what});
+    if (what.find("CUDA") != std::string::npos) {
+      throw gpu_failure(doing, what);
+    }
+    throw Failure(Error{
+        ErrorKind::kInternal,
+        std::string("libtorch failed while ") + doing + ": " + what.substr(0, what.find('\n')),
+        what});
   } catch (const std::bad_alloc&) {
-    throw Failure(ErrorKind::kOutOfMemory, std::string("memory ran out while ") + doing +
-                                               ": use a smaller model or type, or free memory");
+    throw memory_failure("memory", doing, {});
   }
 }
 

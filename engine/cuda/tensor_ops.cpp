@@ -44,8 +44,7 @@ const CudaModule* module_for(const at::Tensor& tensor) {
 void require(bool done, const char* what) {
   if (done) return;
   const CudaModule* module = cuda_module();
-  throw Failure(ErrorKind::kDevice, std::string("the GPU failed while ") + what + ": " +
-                                        (module != nullptr ? module->last_error() : "no module"));
+  throw gpu_failure(what, module != nullptr ? module->last_error() : "no module");
 }
 
 bool gpu_add_norm(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight,

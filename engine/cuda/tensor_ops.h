@@ -20,7 +20,7 @@ GateFunction gate_function(Activation activation);
 /// The module where `tensor` lies on a GPU in a type that kernels know; else null.
 const CudaModule* module_for(const at::Tensor& tensor);
 
-/// Throws Failure (kDevice) with the module's reason where `done` is false.
+/// Throws gpu_failure() with the module's reason where `done` is false.
 void require(bool done, const char* what);
 
 /// `sum` = x + delta, `normed` = its norm (AddNormArgs); delta may be undefined, and sum is x then.

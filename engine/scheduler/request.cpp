@@ -89,7 +89,6 @@ const PixelTensor* Job::pixels() const {
 
 void Job::set_images(std::shared_ptr<const ImageEmbeds> images, double vision_ms) {
   images_ = std::move(images);
-  prepared_.pixels = {};
   timing_.vision_ms = vision_ms;
 }
 
@@ -115,6 +114,8 @@ void Job::advance(const Chosen& chosen, Clock::time_point step_start, Clock::tim
   if (!in_text_) {
     in_text_ = true;
     images_ = nullptr;
+    // Only now a GPU has surely come to the end of what reads them.
+    prepared_.pixels = {};
     first_token_ = now;
     timing_.prefill_ms = milliseconds(step_start, now);
   }

@@ -50,7 +50,7 @@ class Job {
   /// Whether the prompt is processed.
   bool in_text() const { return in_text_; }
 
-  /// Pictures to encode; null where there are none or they are encoded.
+  /// Pictures to encode before the first step; null where there are none.
   const PixelTensor* pixels() const;
   void set_images(std::shared_ptr<const ImageEmbeds> images, double vision_ms);
 

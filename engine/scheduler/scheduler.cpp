@@ -22,6 +22,11 @@ Scheduler::Scheduler(SchedulerModel model, std::unique_ptr<Executor> executor)
 
 Scheduler::~Scheduler() {
   close();
+  const MutexLock lock(mutex_);
+  if (fatal_) {
+    // libtorch ends the process where it cannot give back what lies on a lost device.
+    static_cast<void>(executor_.release());
+  }
 }
 
 void Scheduler::close() {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <thread>
 
 #include "element_support.h"
 
@@ -137,6 +138,35 @@ TEST(Error, lost_device_and_memory_are_never_skipped) {
     EXPECT_EQ(rig.messages->next_error(&domain), "The fake engine failed.");
     EXPECT_EQ(domain, GST_RESOURCE_ERROR);
     EXPECT_EQ(gst_element_set_state(rig.element, GST_STATE_NULL), GST_STATE_CHANGE_SUCCESS);
+  }
+}
+
+// In each mode, with video that is held and with an end that waits.
+TEST(Error, lost_device_stops_every_element_of_the_engine) {
+  const std::string lost = "interval=200000000 model=fake:lost,fail-every=1,error=device mode=";
+  Rig recorded(lost + "recorded max-pending=64");
+  Rig exact(lost + "recorded meta-policy=exact max-pending=64");
+  Rig live(lost + "live");
+  Rig waiting(lost + "recorded max-pending=64", true);
+  close_gate();
+  std::thread ender;
+  for (Rig* rig : {&recorded, &exact, &live, &waiting}) {
+    ASSERT_TRUE(
+        eventually([&] { return rig->messages->next(GST_MESSAGE_HAVE_CONTEXT) != nullptr; }));
+    rig->begin();
+    ASSERT_EQ(rig->push_range(0, GST_SECOND), GST_FLOW_OK);
+    ASSERT_TRUE(eventually([&] { return stat(rig->element, "waiting") > 0; }));
+  }
+  EXPECT_EQ(opened("fake:lost,fail-every=1,error=device"), 1);
+  ender = std::thread([&] { waiting.eos(); });
+  open_gate();
+  ender.join();
+  for (Rig* rig : {&recorded, &exact, &live, &waiting}) {
+    GQuark domain = 0;
+    EXPECT_EQ(rig->messages->next_error(&domain), "The fake engine failed.");
+    EXPECT_EQ(domain, GST_RESOURCE_ERROR);
+    EXPECT_EQ(rig->push(GST_SECOND), rig == &waiting ? GST_FLOW_EOS : GST_FLOW_ERROR);
+    EXPECT_EQ(gst_element_set_state(rig->element, GST_STATE_NULL), GST_STATE_CHANGE_SUCCESS);
   }
 }
 

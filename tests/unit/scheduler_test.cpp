@@ -235,6 +235,48 @@ TEST(Scheduler, a_lost_device_refuses_later_requests) {
   EXPECT_EQ(fixture.describe(request_for("second")).error().message, "the GPU is gone");
 }
 
+/// Says when it goes.
+struct WatchedExecutor : FakeExecutor {
+  explicit WatchedExecutor(bool& end) : FakeExecutor(8, 600, 120), gone(end) {}
+  ~WatchedExecutor() override { gone = true; }
+  bool& gone;
+};
+
+// Nothing can be given back to a lost device, and whoever tries ends the process.
+TEST(Scheduler, what_lies_on_a_lost_device_is_left_alone) {
+  for (const ErrorKind kind : {ErrorKind::kOutOfMemory, ErrorKind::kDevice}) {
+    bool gone = false;
+    auto executor = std::make_unique<WatchedExecutor>(gone);
+    executor->before_run = [kind](const StepPlan&) { throw Failure(kind, "no more"); };
+    auto engine = std::make_unique<Scheduler>(test::fake_scheduler_model(), std::move(executor));
+    Outcome outcome;
+    ASSERT_TRUE(engine->submit(request_for("text"), outcome.callbacks()));
+    EXPECT_EQ(outcome.wait().error().kind, kind);
+    engine.reset();
+    EXPECT_EQ(gone, kind == ErrorKind::kOutOfMemory);
+  }
+}
+
+TEST(Scheduler, a_lost_device_is_told_to_every_stream) {
+  Fixture fixture;
+  Gate gate;
+  fixture.executor->before_run = [&](const StepPlan&) {
+    gate.wait();
+    throw Failure(ErrorKind::kDevice, "the GPU is gone");
+  };
+  std::vector<std::unique_ptr<Outcome>> outcomes;
+  for (uint64_t stream = 0; stream < 4; ++stream) {
+    Request request = request_for("text");
+    request.stream = stream;
+    outcomes.push_back(std::make_unique<Outcome>());
+    ASSERT_TRUE(fixture.engine->submit(std::move(request), outcomes.back()->callbacks()));
+  }
+  gate.open();
+  for (const auto& outcome : outcomes) {
+    EXPECT_EQ(outcome->wait().error().kind, ErrorKind::kDevice);
+  }
+}
+
 TEST(Scheduler, streams_take_turns) {
   Fixture fixture(1);
   Gate gate;
