@@ -29,6 +29,9 @@ ELEMENTS = {
     "describing, recorded": "vlmdescribe mode=recorded",
     "describing, live": "vlmdescribe mode=live",
     "describing, every output": "vlmdescribe name=d mode=recorded meta-policy=exact d.text ! fakesink d.",
+    # What meta-policy=exact cannot do without: an interval's frames are held, in memory that no cache holds.
+    "a queue that holds as many frames": "queue min-threshold-buffers=60 max-size-buffers=0 max-size-bytes=0 "
+                                         "max-size-time=0",
 }
 
 
