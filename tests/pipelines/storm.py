@@ -63,8 +63,8 @@ class Storm:
         return False
 
     def seek(self, rate, flags, start, stop=-1):
-        self.pipeline.seek(rate, Gst.Format.TIME, flags, Gst.SeekType.SET, start,
-                           Gst.SeekType.NONE if stop < 0 else Gst.SeekType.SET, stop)
+        # A stop that is not set would stay where an earlier seek has put it, and may then lie before the start.
+        self.pipeline.seek(rate, Gst.Format.TIME, flags, Gst.SeekType.SET, start, Gst.SeekType.SET, stop)
 
     def somewhere(self):
         return self.random.randrange(self.length)
