@@ -27,6 +27,7 @@
 #include "decoder/run_ahead.h"
 #include "decoder/step_buffers.h"
 #include "fusion/fusion.h"
+#include "kernels/product.h"
 #include "loader/tensors.h"
 #include "preprocess/gpu_pictures.h"
 #include "projector/merge.h"
@@ -68,27 +69,42 @@ ExecutorLimits choose_limits(const TextConfig& config, at::ScalarType dtype, at:
   return {std::clamp<int64_t>(slots / 64, 64, 256), slots};
 }
 
-// How the decoder's matrices are packed; nothing: they are not.
-std::optional<PackedFormat> packed_format(Quantization quantization) {
-  if (quantization == Quantization::kNone) return std::nullopt;
-  return quantization == Quantization::kInt8 ? PackedFormat::kInt8 : PackedFormat::kInt4;
-}
+// How matrices are packed; nothing: they are not.
+struct Packings {
+  std::optional<Packing> tower;  // and projector
+  std::optional<Packing> decoder;
+
+  // Products in 8 bits are a way of processors that are faster at them: elsewhere only the
+  // decoder's weights are rounded.
+  static Packings choose(Quantization quantization, at::Device device, DType dtype) {
+    if (quantization == Quantization::kNone) return {};
+    const bool in_bytes =
+        (quantization == Quantization::kW8A8 || quantization == Quantization::kW4A8) &&
+        device.is_cpu() && dtype == DType::kBFloat16 && byte_products() != nullptr &&
+        !has_matrix_units();
+    const bool int4 = quantization == Quantization::kInt4 || quantization == Quantization::kW4A8;
+    Packings all;
+    all.decoder = {int4 ? PackedFormat::kInt4 : PackedFormat::kInt8, in_bytes};
+    if (in_bytes) all.tower = {PackedFormat::kInt8, in_bytes};
+    return all;
+  }
+};
 
 class TorchExecutor : public Executor {
  public:
   /// The caller's current stream is `stream`.
   TorchExecutor(std::shared_ptr<const Checkpoint> checkpoint, at::Device device,
-                std::optional<c10::Stream> stream, DType dtype, std::optional<PackedFormat> format,
+                std::optional<c10::Stream> stream, DType dtype, const Packings& packings,
                 TensorSource source)
       : checkpoint_(std::move(checkpoint)),
         config_(checkpoint_->config()),
         device_(device),
         stream_(stream),
         dtype_(scalar_type(dtype)),
-        tower_(config_, source),
-        projector_(config_, source),
+        tower_(config_, source, packings.tower),
+        projector_(config_, source, packings.tower),
         merge_(config_, source),
-        decoder_(config_.text, source, device, format),
+        decoder_(config_.text, source, device, packings.decoder),
         limits_(choose_limits(config_.text, dtype_, device)),
         cache_(config_.text, limits_.cache_slots + kSpareSlots,
                at::TensorOptions().dtype(dtype_).device(device)),
@@ -358,14 +374,14 @@ std::unique_ptr<Executor> make_executor(const ModelSpec& spec,
   return translated("loading the model", [&]() -> std::unique_ptr<Executor> {
     const c10::InferenceMode guard;
     const at::Device device = resolve_device(spec.device);
-    const auto format = packed_format(spec.quantization);
     const DType dtype = resolve_dtype(spec.dtype, checkpoint->config().stored_dtype, device);
+    const Packings packings = Packings::choose(spec.quantization, device, dtype);
     give_back_closed_engines_memory(device);
     std::optional<c10::Stream> stream;
     if (!device.is_cpu()) stream = work_stream(device);
     const c10::OptionalStreamGuard stream_guard(stream);
     TensorSource source(checkpoint->weights(), device, scalar_type(dtype), progress, stop);
-    return std::make_unique<TorchExecutor>(std::move(checkpoint), device, stream, dtype, format,
+    return std::make_unique<TorchExecutor>(std::move(checkpoint), device, stream, dtype, packings,
                                            std::move(source));
   });
 }

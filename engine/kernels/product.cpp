@@ -31,6 +31,7 @@ constexpr int64_t kPassRows = 1024;
 // Of memory in order one line of so many bytes is sent for: the processor brings those between by
 // itself, and each that is sent for holds one of a core's few buffers until it comes.
 constexpr int64_t kSentFor = 512;
+constexpr int64_t kLineBytes = 64;
 
 int64_t ceil_div(int64_t value, int64_t by) {
   return (value + by - 1) / by;
@@ -84,7 +85,7 @@ class Pass {
  public:
   Pass(const std::vector<ProductArgs>& all, const Unit& unit, int64_t first_row, int64_t rows)
       : all_(all), unit_(unit), first_row_(first_row), rows_(rows) {
-    x_ = at::empty({panels_ * steps_ * kStepBytes}, at::kByte);
+    x_ = at::empty({panels_ * steps_ * unit_.step_bytes}, at::kByte);
     scratch_ = at::empty({at::get_num_threads() * scratch_bytes()}, at::kByte);
   }
 
@@ -146,14 +147,14 @@ class Pass {
   // Of the chunk that begins at `step`.
   int64_t steps_of(int64_t step) const { return std::min(chunk_, steps_ - step); }
   std::byte* panel_of(int64_t panel, int64_t step) const {
-    return data(x_) + (step * panels_ + panel * steps_of(step)) * kStepBytes;
+    return data(x_) + (step * panels_ + panel * steps_of(step)) * unit_.step_bytes;
   }
   int64_t rows_of(int64_t panel) const { return std::min(kSpan, rows_ - panel * kSpan); }
 
   void lay_out(int64_t panel) const {
     for (int64_t step = 0; step < steps_; step += chunk_) {
-      lay_out_x(args_, first_row_ + panel * kSpan, rows_of(panel), step * kDepth, steps_of(step),
-                panel_of(panel, step));
+      unit_.lay_out_x(args_, first_row_ + panel * kSpan, rows_of(panel), step * unit_.depth,
+                      steps_of(step), panel_of(panel, step));
     }
   }
 
@@ -167,8 +168,8 @@ class Pass {
     for (int64_t i = 0; i < at.count; ++i) {
       const Part outputs = part(at.first + i);
       if (in_place(outputs)) continue;
-      lay_out_weights(*outputs.args, outputs.first, at.step * kDepth, steps,
-                      weights + i * kSpan * stride_of(steps), stride_of(steps));
+      unit_.lay_out_weights(*outputs.args, outputs.first, at.step * unit_.depth, steps,
+                            weights + i * kSpan * stride_of(steps), stride_of(steps));
     }
     Block block{.steps = steps, .more = at.step > 0};
     const int64_t share = ceil_div(next.count * kSpan, panels_ * at.count);
@@ -184,7 +185,7 @@ class Pass {
         block.sums = chunks() > 1 ? sums + (panel * at.count + i) * kSums : sums;
         unit_.multiply(block);
         if (at.step + steps == steps_) {
-          finish(*outputs.args, outputs.first, first_row_ + panel * kSpan, rows_of(panel),
+          finish(unit_, *outputs.args, outputs.first, first_row_ + panel * kSpan, rows_of(panel),
                  block.sums);
         }
       }
@@ -212,10 +213,10 @@ class Pass {
 
   // Of weights that are laid out; one line more, so that rows do not all meet in a few sets of the
   // innermost cache.
-  static int64_t stride_of(int64_t steps) { return (steps + 1) * kRowBytes; }
+  int64_t stride_of(int64_t steps) const { return steps * unit_.row_bytes + kLineBytes; }
   bool in_place(const Part& outputs) const {
-    return few_ && args_.shape.format == PackedFormat::kBFloat16 &&
-           args_.shape.inputs % kDepth == 0 && outputs.left() >= kSpan;
+    return few_ && unit_.in_place && args_.shape.format == PackedFormat::kBFloat16 &&
+           args_.shape.inputs % unit_.depth == 0 && outputs.left() >= kSpan;
   }
 
   const std::vector<ProductArgs>& all_;
@@ -223,15 +224,17 @@ class Pass {
   const Unit& unit_;
   const int64_t first_row_, rows_;
   const int64_t panels_ = ceil_div(rows_, kSpan);
-  const int64_t steps_ = ceil_div(args_.shape.inputs, kDepth);
+  const int64_t steps_ = ceil_div(args_.shape.inputs, unit_.depth);
   const bool few_ = panels_ <= kFewPanels;
   // Chunks of about the same size.
-  const int64_t chunk_ = few_ ? steps_ : ceil_div(steps_, ceil_div(steps_, kBlockInputs / kDepth));
+  const int64_t chunk_ =
+      few_ ? steps_ : ceil_div(steps_, ceil_div(steps_, kBlockInputs / unit_.depth));
   const int64_t block_spans_ = (few_ ? kFewOutputs : kBlockOutputs) / kSpan;
   const int64_t row_bytes_ = args_.shape.row_bytes();
-  const int64_t step_bytes_ = args_.shape.format == PackedFormat::kBFloat16 ? kRowBytes
-                              : args_.shape.format == PackedFormat::kInt8   ? kRowBytes / 2
-                                                                            : kRowBytes / 4;
+  // Of weights as they come.
+  const int64_t step_bytes_ = args_.shape.format == PackedFormat::kBFloat16 ? unit_.depth * 2
+                              : args_.shape.format == PackedFormat::kInt8   ? unit_.depth
+                                                                            : unit_.depth / 2;
   at::Tensor x_, scratch_;
 };
 
@@ -251,6 +254,10 @@ void product_amx(const std::vector<ProductArgs>& all) {
 
 void product_avx512(const std::vector<ProductArgs>& all) {
   run(all, kAvx512);
+}
+
+void product_bytes(const std::vector<ProductArgs>& all) {
+  run(all, kBytes);
 }
 
 }  // namespace
@@ -277,6 +284,14 @@ const std::vector<ProductFamily>& product_families() {
     return able;
   }();
   return families;
+}
+
+const ProductFamily* byte_products() {
+#if defined(__x86_64__)
+  static const ProductFamily bytes = {"avx512-vnni", product_bytes};
+  if (has_avx512_bfloat16()) return &bytes;
+#endif
+  return nullptr;
 }
 
 }  // namespace vlm

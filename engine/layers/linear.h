@@ -25,15 +25,22 @@ struct LinearPart {
   int64_t outputs = 0;
 };
 
+/// How matrices are packed while loading.
+struct Packing {
+  PackedFormat format = PackedFormat::kInt8;
+  bool in_bytes = false;  ///< many rows of x are multiplied in 8 bits: byte_products() must run
+};
+
 /// x · Wᵀ + b with the weights in the model's type, or packed into fewer bits while loading. Few
 /// rows of packed weights, and on the CPU of bfloat16 ones, go through our own kernels, which read
-/// each weight once; many go through libtorch's matrix product, for which packed weights are
-/// unpacked: on the CPU part by part. Constant after construction.
+/// each weight once; many go through our own products where the processor has instructions for
+/// them, and else through libtorch's, for which packed weights are unpacked: on the CPU part by
+/// part. Constant after construction.
 class Linear {
  public:
   /// Takes the parts, one below the other, to the source's device. More than one part makes a copy.
   Linear(TensorSource& source, const std::vector<LinearPart>& parts, int64_t inputs, bool bias,
-         std::optional<PackedFormat> format);
+         std::optional<Packing> packing);
   /// Uses weights that somebody else holds too, as they are.
   explicit Linear(at::Tensor weight) : weight_(std::move(weight)) {}
 
@@ -65,6 +72,7 @@ class Linear {
   at::Tensor packed_;  // bytes: as packed_matrix.h has them on the CPU, as packed_index.h on a GPU
   at::Tensor scales_;  // bytes, on a GPU
   PackedShape shape_;
+  bool in_bytes_ = false;
   at::Tensor bias_;  // [outputs] or undefined
 };
 
@@ -74,7 +82,7 @@ class Linear {
 class LinearGroup {
  public:
   LinearGroup(TensorSource& source, const std::vector<LinearPart>& parts, int64_t inputs, bool bias,
-              std::optional<PackedFormat> format);
+              std::optional<Packing> packing);
 
   /// [rows, outputs] of each part; rows may lie further apart.
   std::vector<at::Tensor> forward(const at::Tensor& x) const;
