@@ -5,10 +5,10 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <atomic>
 
 #include "kernels/cpu.h"
 #include "kernels/product_tiles.h"
+#include "kernels/shares.h"
 
 namespace vlm {
 
@@ -33,10 +33,6 @@ constexpr int64_t kPassRows = 1024;
 constexpr int64_t kSentFor = 512;
 constexpr int64_t kLineBytes = 64;
 
-int64_t ceil_div(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
-
 std::byte* data(const at::Tensor& memory) {
   return static_cast<std::byte*>(memory.mutable_data_ptr());
 }
@@ -51,35 +47,6 @@ struct Place {
   int64_t first, count, step;
 };
 
-// Shares spans out to threads as they come for them, since other programs' threads hold up one and
-// not the other: many at first, few towards the end.
-class Spans {
- public:
-  Spans(int64_t count, int64_t most) : count_(count), most_(most) {}
-
-  Place claim() {
-    int64_t first = next_.load(std::memory_order_relaxed), count = 0;
-    do {
-      count = std::clamp<int64_t>((count_ - first) / (2 * threads_), 1, most_);
-      if (first >= count_) return {count_, 0, 0};
-    } while (!next_.compare_exchange_weak(first, first + count, std::memory_order_relaxed));
-    return {first, std::min(count, count_ - first), 0};
-  }
-
-  // Runs `work` on each thread that gets one.
-  template <typename Work>
-  void share(const Work& work) const {
-    at::parallel_for(0, std::min<int64_t>(threads_, count_), 1, [&](int64_t begin, int64_t end) {
-      for (; begin < end; ++begin) work();
-    });
-  }
-
- private:
-  const int64_t count_, most_;
-  const int64_t threads_ = at::get_num_threads();
-  std::atomic<int64_t> next_ = 0;
-};
-
 // Some rows of x, laid out chunk of inputs by chunk, times all weights of all products.
 class Pass {
  public:
@@ -90,14 +57,14 @@ class Pass {
   }
 
   void run() {
-    Spans panels(panels_, 1);
-    panels.share([&] {
-      for (Place at = panels.claim(); at.count > 0; at = panels.claim()) lay_out(at.first);
+    Shares panels(panels_, 1);
+    panels.spread([&] {
+      for (Share at = panels.claim(); at.count > 0; at = panels.claim()) lay_out(at.first);
     });
     int64_t count = 0;
     for (const ProductArgs& one : all_) count += ceil_div(one.shape.outputs, kSpan);
-    Spans spans(count, block_spans_);
-    spans.share([&] { multiply(spans); });
+    Shares spans(count, block_spans_);
+    spans.spread([&] { multiply(spans); });
   }
 
  private:
@@ -117,17 +84,19 @@ class Pass {
     return {&all_.back(), all_.back().shape.outputs};
   }
 
+  static Place place(Share spans) { return {spans.first, spans.count, 0}; }
+
   // What the thread gets of the outputs.
-  void multiply(Spans& spans) const {
+  void multiply(Shares& spans) const {
     std::byte* own = data(scratch_) + at::get_thread_num() * scratch_bytes();
     auto* sums = reinterpret_cast<float*>(own + weights_bytes());
-    Place at = spans.claim();
+    Place at = place(spans.claim());
     if (at.count > 0 && in_place(part(at.first))) {
       fetch(weights_of(part(at.first), 0), kSpan * row_bytes_);
     }
     unit_.begin();
     while (at.count > 0) {
-      const Place later = spans.claim();
+      const Place later = place(spans.claim());
       for (; at.step < steps_; at.step += chunk_) {
         const Place next = {at.first, at.count, at.step + chunk_};
         multiply_chunk(at, next.step < steps_ ? next : later, own, sums);

@@ -22,6 +22,10 @@ constexpr int64_t kRowBytes = kDepth * 2;  ///< of a tile of weights
 constexpr int64_t kTileBytes = kSide * kRowBytes;
 constexpr int64_t kStepBytes = 2 * kTileBytes;
 
+inline int64_t ceil_div(int64_t value, int64_t by) {
+  return (value + by - 1) / by;
+}
+
 /// kSpan outputs times kSpan rows of x.
 struct Block {
   const std::byte* weights;  ///< [32 outputs][steps][Unit::row_bytes]

@@ -4,12 +4,12 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 
 #include <algorithm>
 
 #include "kernels/activation.h"
 #include "kernels/dense.h"
+#include "layers/attention.h"
 
 namespace vlm {
 namespace {
@@ -67,12 +67,9 @@ at::Tensor VisionTower::normalize(const at::Tensor& x, const Norm& norm) const {
 
 at::Tensor VisionTower::attend(const at::Tensor& x, int64_t images, const Layer& layer) const {
   const std::vector<at::Tensor> qkv = layer.qkv.forward(x);
-  const auto heads = [&](const at::Tensor& part) {  // [images, heads, tokens, head_dim]
-    return part.unflatten(1, {config_.heads, -1}).unflatten(0, {images, -1}).transpose(1, 2);
-  };
-  const at::Tensor mixed =
-      at::scaled_dot_product_attention(heads(qkv[0]), heads(qkv[1]), heads(qkv[2]));
-  return layer.out.forward(mixed.transpose(1, 2).reshape(x.sizes()));
+  const int64_t head_dim = config_.hidden_size / config_.heads;
+  return layer.out.forward(
+      whole_attention({config_.heads, config_.heads, head_dim}, images, qkv[0], qkv[1], qkv[2]));
 }
 
 at::Tensor VisionTower::embed_patches(const at::Tensor& pixels) const {
