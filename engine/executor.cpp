@@ -21,6 +21,7 @@
 
 #include "base/device.h"
 #include "base/failure.h"
+#include "base/huge_memory.h"
 #include "base/reused_memory.h"
 #include "base/translated.h"
 #include "decoder/decoder.h"
@@ -42,6 +43,9 @@ namespace {
 
 // Bounds the activations of tower and projector; more images go through in several passes.
 constexpr size_t kImagesPerPass = 16;
+// What reads its weights so often is worth large pages, which are read faster than small ones and
+// the file's mapping, and which take time to get: more than one description is worth.
+constexpr int64_t kStepsBeforeMoves = 128;
 // Of the cache, behind those that sequences may have.
 constexpr int64_t kSpareSlots = 1;
 
@@ -115,6 +119,10 @@ class TorchExecutor : public Executor {
     if (gpu_step_ != nullptr) {
       run_ahead_.emplace(*gpu_step_, buffers_, sampler_);
       limits_.looks_ahead = true;
+    }
+    if (device.is_cpu() && HugeMemory::available() &&
+        source.bytes() < available_memory(device) / 2) {
+      to_move_ = decoder_.matrices();
     }
     info_.name = checkpoint_->name();
     info_.device = device.str();
@@ -292,7 +300,16 @@ class TorchExecutor : public Executor {
     const c10::InferenceMode guard;
     if (run_ahead_ && !plan.decodes.empty()) return step_on_gpu(plan);
     if (run_ahead_) run_ahead_->drop();
-    return {run_together(plan)};
+    StepResult result = {run_together(plan)};
+    move_weights();
+    return result;
+  }
+
+  // One matrix after each step from kStepsBeforeMoves on.
+  void move_weights() {
+    if (to_move_.empty() || ++steps_ <= kStepsBeforeMoves) return;
+    to_move_.back()->move_weights(large_pages_);
+    to_move_.pop_back();
   }
 
   // Prompts and sequences that go on, in one pass.
@@ -354,6 +371,9 @@ class TorchExecutor : public Executor {
   std::optional<RunAhead> run_ahead_;  // likewise
   ModelInfo info_;
   std::map<std::string, Tensors> traces_;
+  HugeMemory large_pages_;
+  std::vector<Linear*> to_move_;  // what is not there yet
+  int64_t steps_ = 0;
 };
 
 // What a closed engine held stays with libtorch, for a stream that no other engine uses. Not asked

@@ -57,6 +57,18 @@ Decoder::Decoder(const TextConfig& config, TensorSource& source, at::Device devi
   for (int64_t i = 0; i < config_.layers; ++i) layers_.push_back(take_layer(source, i, packing));
 }
 
+std::vector<Linear*> Decoder::matrices() {
+  std::vector<Linear*> all;
+  for (Layer& layer : layers_) {
+    for (Linear& part : layer.qkv.parts()) all.push_back(&part);
+    all.push_back(&layer.o);
+    for (Linear& part : layer.gate_up.parts()) all.push_back(&part);
+    all.push_back(&layer.down);
+  }
+  all.push_back(&lm_head_);
+  return all;
+}
+
 Decoder::Heads Decoder::rotate_and_store(const std::vector<at::Tensor>& qkv, int64_t index,
                                          const DecoderBatch& batch, const Rope::Angles& angles,
                                          KvCache& cache) const {

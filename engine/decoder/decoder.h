@@ -57,6 +57,9 @@ class Decoder {
   const at::Tensor& final_norm() const { return final_norm_; }
   const Linear& lm_head() const { return lm_head_; }
 
+  /// All matrices that a step multiplies with.
+  std::vector<Linear*> matrices();
+
  private:
   struct Heads {
     at::Tensor q, k, v;  // [rows, heads or kv_heads, head_dim]

@@ -87,7 +87,6 @@ void Linear::take_packed(TensorSource& source, const std::vector<LinearPart>& pa
     const PackedShape shape = {shape_.format, part.outputs, shape_.inputs};
     const at::Tensor rows =
         pack(shape, source.take_stored(part.name + ".weight", {part.outputs, shape_.inputs}));
-    source.let_go(part.name + ".weight");
     if (!on_gpu) {
       packed_ = rows;
       break;
@@ -117,6 +116,14 @@ at::Tensor Linear::pack(const PackedShape& shape, const at::Tensor& stored) cons
     }
   });
   return result;
+}
+
+void Linear::move_weights(HugeMemory& memory) {
+  at::Tensor& weights = packed_.defined() ? packed_ : weight_;
+  // A table that is somebody else's, too, would be there twice.
+  if (!weights.is_cpu() || !weights.is_contiguous() || weights.use_count() > 1) return;
+  const at::Tensor moved = memory.take(weights.sizes(), weights.scalar_type());
+  weights = moved.copy_(weights);
 }
 
 GpuMatrix Linear::gpu_matrix() const {
