@@ -31,6 +31,18 @@ inline uint32_t first_lanes(int64_t count) {
   return count >= 32 ? ~0u : count <= 0 ? 0u : (1u << count) - 1;
 }
 
+// In assembly, since GCC 12 copies whole-number sums back and forth around the intrinsics.
+
+/// Adds sums of four products each, of bytes without a sign and bytes with one.
+VLM_AVX512 VLM_INLINE inline void add_quads(__m512i& sums, __m512i bytes, __m512i with_sign) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(bytes), "v"(with_sign));
+}
+
+/// Adds sums of two products each, of 16-bit numbers.
+VLM_AVX512 VLM_INLINE inline void add_pairs(__m512i& sums, __m512i a, __m512i b) {
+  asm("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(a), "v"(b));
+}
+
 /// 16 × 16 numbers of 32 bits: rows become columns.
 VLM_AVX512 VLM_INLINE inline void transpose(__m512i* rows) {
   constexpr int64_t kSide = 16;

@@ -39,12 +39,6 @@ VLM_AVX512 inline __m512i same_quad(const std::byte* from) {
   return _mm512_set1_epi32(quad);
 }
 
-// Adds products of four bytes each. In assembly, since GCC 12 copies every sum there and back
-// around the intrinsic.
-VLM_AVX512 VLM_INLINE inline void add_products(__m512i& sums, __m512i x, __m512i weights) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(x), "v"(weights));
-}
-
 // kAtOnce / kRowTiles of a step's outputs from `weights` on. `x`: both tiles' values, then their
 // scales.
 template <int kRowTiles>
@@ -68,7 +62,7 @@ VLM_AVX512 VLM_INLINE inline void multiply_outputs(const std::byte* weights, int
       const __m512i weight = same_quad(weights + i * stride + quad * 4);
       VLM_UNROLL
       for (int tile = 0; tile < kRowTiles; ++tile) {
-        add_products(all[i][tile], both[tile], weight);
+        add_quads(all[i][tile], both[tile], weight);
       }
     }
   }
