@@ -21,12 +21,14 @@
 
 #include "base/device.h"
 #include "base/failure.h"
+#include "base/huge_memory.h"
 #include "base/reused_memory.h"
 #include "base/translated.h"
 #include "decoder/decoder.h"
 #include "decoder/run_ahead.h"
 #include "decoder/step_buffers.h"
 #include "fusion/fusion.h"
+#include "kernels/product.h"
 #include "loader/tensors.h"
 #include "preprocess/gpu_pictures.h"
 #include "projector/merge.h"
@@ -41,6 +43,9 @@ namespace {
 
 // Bounds the activations of tower and projector; more images go through in several passes.
 constexpr size_t kImagesPerPass = 16;
+// What reads its weights so often is worth large pages, which are read faster than small ones and
+// the file's mapping, and which take time to get: more than one description is worth.
+constexpr int64_t kStepsBeforeMoves = 128;
 // Of the cache, behind those that sequences may have.
 constexpr int64_t kSpareSlots = 1;
 
@@ -68,27 +73,42 @@ ExecutorLimits choose_limits(const TextConfig& config, at::ScalarType dtype, at:
   return {std::clamp<int64_t>(slots / 64, 64, 256), slots};
 }
 
-// How the decoder's matrices are packed; nothing: they are not.
-std::optional<PackedFormat> packed_format(Quantization quantization) {
-  if (quantization == Quantization::kNone) return std::nullopt;
-  return quantization == Quantization::kInt8 ? PackedFormat::kInt8 : PackedFormat::kInt4;
-}
+// How matrices are packed; nothing: they are not.
+struct Packings {
+  std::optional<Packing> tower;  // and projector
+  std::optional<Packing> decoder;
+
+  // Products in 8 bits are a way of processors that are faster at them: elsewhere only the
+  // decoder's weights are rounded.
+  static Packings choose(Quantization quantization, at::Device device, DType dtype) {
+    if (quantization == Quantization::kNone) return {};
+    const bool in_bytes =
+        (quantization == Quantization::kW8A8 || quantization == Quantization::kW4A8) &&
+        device.is_cpu() && dtype == DType::kBFloat16 && byte_products() != nullptr &&
+        !has_matrix_units();
+    const bool int4 = quantization == Quantization::kInt4 || quantization == Quantization::kW4A8;
+    Packings all;
+    all.decoder = {int4 ? PackedFormat::kInt4 : PackedFormat::kInt8, in_bytes};
+    if (in_bytes) all.tower = {PackedFormat::kInt8, in_bytes};
+    return all;
+  }
+};
 
 class TorchExecutor : public Executor {
  public:
   /// The caller's current stream is `stream`.
   TorchExecutor(std::shared_ptr<const Checkpoint> checkpoint, at::Device device,
-                std::optional<c10::Stream> stream, DType dtype, std::optional<PackedFormat> format,
+                std::optional<c10::Stream> stream, DType dtype, const Packings& packings,
                 TensorSource source)
       : checkpoint_(std::move(checkpoint)),
         config_(checkpoint_->config()),
         device_(device),
         stream_(stream),
         dtype_(scalar_type(dtype)),
-        tower_(config_, source),
-        projector_(config_, source),
+        tower_(config_, source, packings.tower),
+        projector_(config_, source, packings.tower),
         merge_(config_, source),
-        decoder_(config_.text, source, device, format),
+        decoder_(config_.text, source, device, packings.decoder),
         limits_(choose_limits(config_.text, dtype_, device)),
         cache_(config_.text, limits_.cache_slots + kSpareSlots,
                at::TensorOptions().dtype(dtype_).device(device)),
@@ -99,6 +119,10 @@ class TorchExecutor : public Executor {
     if (gpu_step_ != nullptr) {
       run_ahead_.emplace(*gpu_step_, buffers_, sampler_);
       limits_.looks_ahead = true;
+    }
+    if (device.is_cpu() && HugeMemory::available() &&
+        source.bytes() < available_memory(device) / 2) {
+      to_move_ = decoder_.matrices();
     }
     info_.name = checkpoint_->name();
     info_.device = device.str();
@@ -273,7 +297,16 @@ class TorchExecutor : public Executor {
     const c10::InferenceMode guard;
     if (run_ahead_ && !plan.decodes.empty()) return step_on_gpu(plan);
     if (run_ahead_) run_ahead_->drop();
-    return {run_together(plan)};
+    StepResult result = {run_together(plan)};
+    move_weights();
+    return result;
+  }
+
+  // One matrix after each step from kStepsBeforeMoves on.
+  void move_weights() {
+    if (to_move_.empty() || ++steps_ <= kStepsBeforeMoves) return;
+    to_move_.back()->move_weights(large_pages_);
+    to_move_.pop_back();
   }
 
   // Prompts and sequences that go on, in one pass.
@@ -335,6 +368,9 @@ class TorchExecutor : public Executor {
   std::optional<RunAhead> run_ahead_;  // likewise
   ModelInfo info_;
   std::map<std::string, Tensors> traces_;
+  HugeMemory large_pages_;
+  std::vector<Linear*> to_move_;  // what is not there yet
+  int64_t steps_ = 0;
 };
 
 // What a closed engine held stays with libtorch, for a stream that no other engine uses. Not asked
@@ -355,14 +391,14 @@ std::unique_ptr<Executor> make_executor(const ModelSpec& spec,
   return translated("loading the model", [&]() -> std::unique_ptr<Executor> {
     const c10::InferenceMode guard;
     const at::Device device = resolve_device(spec.device);
-    const auto format = packed_format(spec.quantization);
     const DType dtype = resolve_dtype(spec.dtype, checkpoint->config().stored_dtype, device);
+    const Packings packings = Packings::choose(spec.quantization, device, dtype);
     give_back_closed_engines_memory(device);
     std::optional<c10::Stream> stream;
     if (!device.is_cpu()) stream = work_stream(device);
     const c10::OptionalStreamGuard stream_guard(stream);
     TensorSource source(checkpoint->weights(), device, scalar_type(dtype), progress, stop);
-    return std::make_unique<TorchExecutor>(std::move(checkpoint), device, stream, dtype, format,
+    return std::make_unique<TorchExecutor>(std::move(checkpoint), device, stream, dtype, packings,
                                            std::move(source));
   });
 }

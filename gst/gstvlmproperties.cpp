@@ -70,8 +70,12 @@ void install_model(GObjectClass* klass) {
   /**
    * GstVlmDescribe:quantization:
    *
-   * Weight-only quantization of the language model: less memory and faster, less
-   * exact. int8 has a scale for each output, int4 one for each 32 inputs.
+   * How weights are held and multiplied: less memory and faster, less exact. int8
+   * and int4 round the language model's weights alone: int8 with a scale for each
+   * output, int4 with one for each 32 inputs. w8a8 and w4a8 are the same and, on a
+   * CPU that multiplies bytes faster than 16-bit numbers (AVX-512 with VNNI and BF16, no
+   * AMX, dtype bfloat16), also hold the vision tower's weights in 8 bits and round what
+   * pictures and prompts are multiplied by to 8 bits, with a scale for each 128 values.
    *
    * Since: 0.1
    */
@@ -80,7 +84,9 @@ void install_model(GObjectClass* klass) {
       g_param_spec_enum(
           "quantization", "Quantization",
           "How the language model's weights are held: in 8 or 4 bits they take less memory and are "
-          "faster and less exact",
+          "faster and less exact; w8a8 and w4a8 read pictures and prompts in 8 bits, too, where "
+          "that "
+          "is faster",
           quantization_type(), nick(DEFAULT_QUANTIZATION), kReady));
   /**
    * GstVlmDescribe:trace:

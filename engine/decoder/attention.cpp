@@ -5,16 +5,14 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/index_select.h>
-#include <ATen/ops/ones.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
-#include <ATen/ops/tril.h>
-#include <ATen/ops/triu.h>
 
 #include <cmath>
 #include <optional>
 
 #include "base/device.h"
 #include "cuda/tensor_ops.h"
+#include "layers/attention.h"
 
 namespace vlm {
 namespace {
@@ -53,17 +51,9 @@ PagedAttentionArgs attention_args(const TextConfig& config, const at::Tensor& q,
 
 at::Tensor prompt_attention(const TextConfig& config, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& v) {
-  const int64_t tokens = q.size(0);
-  const auto by_head = [](const at::Tensor& x) { return x.transpose(0, 1).unsqueeze(0); };
-  std::optional<at::Tensor> mask;
-  if (config.sliding_window > 0 && config.sliding_window < tokens) {
-    const at::Tensor all = at::ones({tokens, tokens}, q.options().dtype(at::kBool));
-    mask = all.tril().triu(1 - config.sliding_window);
-  }
-  const at::Tensor mixed = at::scaled_dot_product_attention(
-      by_head(q), by_head(k), by_head(v), mask, 0.0, !mask.has_value(), std::nullopt,
-      config.heads != config.kv_heads);  // [1, heads, tokens, head_dim]
-  return mixed.squeeze(0).transpose(0, 1).reshape({tokens, config.heads * config.head_dim});
+  const AttentionHeads shape = {config.heads, config.kv_heads, config.head_dim, true,
+                                config.sliding_window};
+  return whole_attention(shape, 1, q.flatten(1), k.flatten(1), v.flatten(1));
 }
 
 at::Tensor cached_attention_generic(const TextConfig& config, const at::Tensor& q,

@@ -15,7 +15,7 @@ const std::string kPrefix = "language_model.model.";
 }  // namespace
 
 Decoder::Layer Decoder::take_layer(TensorSource& source, int64_t index,
-                                   std::optional<PackedFormat> format) const {
+                                   std::optional<Packing> packing) const {
   const std::string layer = kPrefix + "layers." + std::to_string(index) + ".";
   const int64_t hidden = config_.hidden_size;
   const int64_t inner = config_.intermediate_size;
@@ -30,31 +30,43 @@ Decoder::Layer Decoder::take_layer(TensorSource& source, int64_t index,
       LinearGroup(source,
                   {part("self_attn.q_proj", q_size), part("self_attn.k_proj", kv_size),
                    part("self_attn.v_proj", kv_size)},
-                  hidden, config_.attention_bias, format),
-      Linear(source, {part("self_attn.o_proj", hidden)}, q_size, config_.attention_bias, format),
+                  hidden, config_.attention_bias, packing),
+      Linear(source, {part("self_attn.o_proj", hidden)}, q_size, config_.attention_bias, packing),
       LinearGroup(source, {part("mlp.gate_proj", inner), part("mlp.up_proj", inner)}, hidden,
-                  config_.mlp_bias, format),
-      Linear(source, {part("mlp.down_proj", hidden)}, inner, config_.mlp_bias, format),
+                  config_.mlp_bias, packing),
+      Linear(source, {part("mlp.down_proj", hidden)}, inner, config_.mlp_bias, packing),
   };
 }
 
-Linear Decoder::take_head(TensorSource& source, std::optional<PackedFormat> format) const {
-  if (format) format = PackedFormat::kInt8;
+Linear Decoder::take_head(TensorSource& source, std::optional<Packing> packing) const {
+  if (packing) packing->format = PackedFormat::kInt8;
   const bool tied = config_.tie_word_embeddings;
-  if (tied && !format) return Linear(embedding_);
+  if (tied && !packing) return Linear(embedding_);
   const std::string name = tied ? kPrefix + "embed_tokens" : "language_model.lm_head";
-  return Linear(source, {{name, config_.vocab_size}}, config_.hidden_size, false, format);
+  return Linear(source, {{name, config_.vocab_size}}, config_.hidden_size, false, packing);
 }
 
 Decoder::Decoder(const TextConfig& config, TensorSource& source, at::Device device,
-                 std::optional<PackedFormat> format)
+                 std::optional<Packing> packing)
     : config_(config),
       rope_(config, device),
       embedding_(
           source.take(kPrefix + "embed_tokens.weight", {config.vocab_size, config.hidden_size})),
       final_norm_(source.take(kPrefix + "norm.weight", {config.hidden_size})),
-      lm_head_(take_head(source, format)) {
-  for (int64_t i = 0; i < config_.layers; ++i) layers_.push_back(take_layer(source, i, format));
+      lm_head_(take_head(source, packing)) {
+  for (int64_t i = 0; i < config_.layers; ++i) layers_.push_back(take_layer(source, i, packing));
+}
+
+std::vector<Linear*> Decoder::matrices() {
+  std::vector<Linear*> all;
+  for (Layer& layer : layers_) {
+    for (Linear& part : layer.qkv.parts()) all.push_back(&part);
+    all.push_back(&layer.o);
+    for (Linear& part : layer.gate_up.parts()) all.push_back(&part);
+    all.push_back(&layer.down);
+  }
+  all.push_back(&lm_head_);
+  return all;
 }
 
 Decoder::Heads Decoder::rotate_and_store(const std::vector<at::Tensor>& qkv, int64_t index,

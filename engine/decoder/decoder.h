@@ -8,8 +8,8 @@
 
 #include "decoder/attention.h"
 #include "decoder/kv_cache.h"
-#include "decoder/linear.h"
 #include "decoder/rope.h"
+#include "layers/linear.h"
 #include "loader/config.h"
 #include "loader/tensors.h"
 
@@ -33,7 +33,7 @@ class Decoder {
   /// `format`: how the matrices are packed, where they are. Int4 leaves the output's table at int8,
   /// whose rounding shows the most and whose size the least.
   Decoder(const TextConfig& config, TensorSource& source, at::Device device,
-          std::optional<PackedFormat> format);
+          std::optional<Packing> packing);
 
   /// [vocab_size, hidden_size]
   const at::Tensor& embedding_table() const { return embedding_; }
@@ -57,13 +57,16 @@ class Decoder {
   const at::Tensor& final_norm() const { return final_norm_; }
   const Linear& lm_head() const { return lm_head_; }
 
+  /// All matrices that a step multiplies with.
+  std::vector<Linear*> matrices();
+
  private:
   struct Heads {
     at::Tensor q, k, v;  // [rows, heads or kv_heads, head_dim]
   };
 
-  Layer take_layer(TensorSource& source, int64_t index, std::optional<PackedFormat> format) const;
-  Linear take_head(TensorSource& source, std::optional<PackedFormat> format) const;
+  Layer take_layer(TensorSource& source, int64_t index, std::optional<Packing> packing) const;
+  Linear take_head(TensorSource& source, std::optional<Packing> packing) const;
   Heads rotate_and_store(const std::vector<at::Tensor>& qkv, int64_t index,
                          const DecoderBatch& batch, const Rope::Angles& angles,
                          KvCache& cache) const;

@@ -68,7 +68,9 @@ std::vector<at::Tensor> products(const at::Tensor& x, const std::vector<ProductW
     args.y = static_cast<uint16_t*>(results.back().mutable_data_ptr());
     args.rows = whole.numel() / one.shape.inputs;
   }
-  product_families().front().product(all);
+  const ProductFamily& family =
+      weights.front().in_bytes ? *byte_products() : product_families().front();
+  family.product(all);
   return results;
 }
 

@@ -20,10 +20,11 @@ at::Tensor dense(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
 /// Weights as product.h has them.
 struct ProductWeights {
   PackedShape shape;
-  at::Tensor weights;  ///< bytes or bfloat16
-  at::Tensor bias;     ///< [outputs] in bfloat16 or undefined
+  at::Tensor weights;     ///< bytes or bfloat16
+  at::Tensor bias;        ///< [outputs] in bfloat16 or undefined
+  bool in_bytes = false;  ///< by byte_products()
 };
-/// x · Wᵀ + bias with each of the weights, which agree in inputs and format, by our own products,
+/// x · Wᵀ + bias with each of the weights, which agree in all but outputs, by our own products,
 /// which must run here. x: bfloat16, on the CPU.
 std::vector<at::Tensor> products(const at::Tensor& x, const std::vector<ProductWeights>& weights);
 

@@ -15,26 +15,6 @@ namespace {
 
 constexpr int64_t kElementsPerTask = int64_t{1} << 14;
 
-// e^x to 1e-6 of itself, which rounding to bfloat16 hides: 2^n · 2^f with 2^f as its Taylor series
-// around 0, f within ±½.
-template <int kLanes>
-VLM_INLINE inline void exponential(Lanes<kLanes>& x) {
-  constexpr float kLog2E = 1.44269504f, kShift = 0x1.8p23f;
-  Lanes<kLanes> scaled = x * kLog2E;
-  scaled = scaled < -126.0f ? Lanes<kLanes>{} - 126.0f : scaled;
-  scaled = scaled > 127.0f ? Lanes<kLanes>{} + 127.0f : scaled;
-  const Lanes<kLanes> shifted = scaled + kShift;  // a whole number, in the lowest bits
-  const Lanes<kLanes> f = scaled - (shifted - kShift);
-  typename Vectors<kLanes>::Words bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits << 23) + 0x3F800000u;
-  std::memcpy(&x, &bits, sizeof bits);
-  x *= 1 + f * (0.693147181f +
-                f * (0.240226507f +
-                     f * (0.0555041087f +
-                          f * (0.00961812911f + f * (0.00133335581f + f * 0.000154035304f)))));
-}
-
 template <int kLanes>
 VLM_INLINE inline void sigmoid(Lanes<kLanes>& x) {
   x = -x;

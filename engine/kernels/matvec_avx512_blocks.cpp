@@ -237,7 +237,7 @@ VLM_AVX512 inline void add_int4(const Block& block, int64_t step, size_t first,
     for (int k = 1; k < 4; ++k) {
       const __m512i xk = load(x + k * 64);
       VLM_UNROLL
-      for (int i = 0; i < kPair; ++i) parts[i] = _mm512_dpwssd_epi32(parts[i], w[i].of[k], xk);
+      for (int i = 0; i < kPair; ++i) add_pairs(parts[i], w[i].of[k], xk);
     }
     VLM_UNROLL
     for (int i = 0; i < kPair; ++i) {

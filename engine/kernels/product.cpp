@@ -5,10 +5,10 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <atomic>
 
 #include "kernels/cpu.h"
 #include "kernels/product_tiles.h"
+#include "kernels/shares.h"
 
 namespace vlm {
 
@@ -31,10 +31,7 @@ constexpr int64_t kPassRows = 1024;
 // Of memory in order one line of so many bytes is sent for: the processor brings those between by
 // itself, and each that is sent for holds one of a core's few buffers until it comes.
 constexpr int64_t kSentFor = 512;
-
-int64_t ceil_div(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
+constexpr int64_t kLineBytes = 64;
 
 std::byte* data(const at::Tensor& memory) {
   return static_cast<std::byte*>(memory.mutable_data_ptr());
@@ -50,53 +47,24 @@ struct Place {
   int64_t first, count, step;
 };
 
-// Shares spans out to threads as they come for them, since other programs' threads hold up one and
-// not the other: many at first, few towards the end.
-class Spans {
- public:
-  Spans(int64_t count, int64_t most) : count_(count), most_(most) {}
-
-  Place claim() {
-    int64_t first = next_.load(std::memory_order_relaxed), count = 0;
-    do {
-      count = std::clamp<int64_t>((count_ - first) / (2 * threads_), 1, most_);
-      if (first >= count_) return {count_, 0, 0};
-    } while (!next_.compare_exchange_weak(first, first + count, std::memory_order_relaxed));
-    return {first, std::min(count, count_ - first), 0};
-  }
-
-  // Runs `work` on each thread that gets one.
-  template <typename Work>
-  void share(const Work& work) const {
-    at::parallel_for(0, std::min<int64_t>(threads_, count_), 1, [&](int64_t begin, int64_t end) {
-      for (; begin < end; ++begin) work();
-    });
-  }
-
- private:
-  const int64_t count_, most_;
-  const int64_t threads_ = at::get_num_threads();
-  std::atomic<int64_t> next_ = 0;
-};
-
 // Some rows of x, laid out chunk of inputs by chunk, times all weights of all products.
 class Pass {
  public:
   Pass(const std::vector<ProductArgs>& all, const Unit& unit, int64_t first_row, int64_t rows)
       : all_(all), unit_(unit), first_row_(first_row), rows_(rows) {
-    x_ = at::empty({panels_ * steps_ * kStepBytes}, at::kByte);
+    x_ = at::empty({panels_ * steps_ * unit_.step_bytes}, at::kByte);
     scratch_ = at::empty({at::get_num_threads() * scratch_bytes()}, at::kByte);
   }
 
   void run() {
-    Spans panels(panels_, 1);
-    panels.share([&] {
-      for (Place at = panels.claim(); at.count > 0; at = panels.claim()) lay_out(at.first);
+    Shares panels(panels_, 1);
+    panels.spread([&] {
+      for (Share at = panels.claim(); at.count > 0; at = panels.claim()) lay_out(at.first);
     });
     int64_t count = 0;
     for (const ProductArgs& one : all_) count += ceil_div(one.shape.outputs, kSpan);
-    Spans spans(count, block_spans_);
-    spans.share([&] { multiply(spans); });
+    Shares spans(count, block_spans_);
+    spans.spread([&] { multiply(spans); });
   }
 
  private:
@@ -116,17 +84,19 @@ class Pass {
     return {&all_.back(), all_.back().shape.outputs};
   }
 
+  static Place place(Share spans) { return {spans.first, spans.count, 0}; }
+
   // What the thread gets of the outputs.
-  void multiply(Spans& spans) const {
+  void multiply(Shares& spans) const {
     std::byte* own = data(scratch_) + at::get_thread_num() * scratch_bytes();
     auto* sums = reinterpret_cast<float*>(own + weights_bytes());
-    Place at = spans.claim();
+    Place at = place(spans.claim());
     if (at.count > 0 && in_place(part(at.first))) {
       fetch(weights_of(part(at.first), 0), kSpan * row_bytes_);
     }
     unit_.begin();
     while (at.count > 0) {
-      const Place later = spans.claim();
+      const Place later = place(spans.claim());
       for (; at.step < steps_; at.step += chunk_) {
         const Place next = {at.first, at.count, at.step + chunk_};
         multiply_chunk(at, next.step < steps_ ? next : later, own, sums);
@@ -146,14 +116,14 @@ class Pass {
   // Of the chunk that begins at `step`.
   int64_t steps_of(int64_t step) const { return std::min(chunk_, steps_ - step); }
   std::byte* panel_of(int64_t panel, int64_t step) const {
-    return data(x_) + (step * panels_ + panel * steps_of(step)) * kStepBytes;
+    return data(x_) + (step * panels_ + panel * steps_of(step)) * unit_.step_bytes;
   }
   int64_t rows_of(int64_t panel) const { return std::min(kSpan, rows_ - panel * kSpan); }
 
   void lay_out(int64_t panel) const {
     for (int64_t step = 0; step < steps_; step += chunk_) {
-      lay_out_x(args_, first_row_ + panel * kSpan, rows_of(panel), step * kDepth, steps_of(step),
-                panel_of(panel, step));
+      unit_.lay_out_x(args_, first_row_ + panel * kSpan, rows_of(panel), step * unit_.depth,
+                      steps_of(step), panel_of(panel, step));
     }
   }
 
@@ -167,8 +137,8 @@ class Pass {
     for (int64_t i = 0; i < at.count; ++i) {
       const Part outputs = part(at.first + i);
       if (in_place(outputs)) continue;
-      lay_out_weights(*outputs.args, outputs.first, at.step * kDepth, steps,
-                      weights + i * kSpan * stride_of(steps), stride_of(steps));
+      unit_.lay_out_weights(*outputs.args, outputs.first, at.step * unit_.depth, steps,
+                            weights + i * kSpan * stride_of(steps), stride_of(steps));
     }
     Block block{.steps = steps, .more = at.step > 0};
     const int64_t share = ceil_div(next.count * kSpan, panels_ * at.count);
@@ -184,7 +154,7 @@ class Pass {
         block.sums = chunks() > 1 ? sums + (panel * at.count + i) * kSums : sums;
         unit_.multiply(block);
         if (at.step + steps == steps_) {
-          finish(*outputs.args, outputs.first, first_row_ + panel * kSpan, rows_of(panel),
+          finish(unit_, *outputs.args, outputs.first, first_row_ + panel * kSpan, rows_of(panel),
                  block.sums);
         }
       }
@@ -212,10 +182,10 @@ class Pass {
 
   // Of weights that are laid out; one line more, so that rows do not all meet in a few sets of the
   // innermost cache.
-  static int64_t stride_of(int64_t steps) { return (steps + 1) * kRowBytes; }
+  int64_t stride_of(int64_t steps) const { return steps * unit_.row_bytes + kLineBytes; }
   bool in_place(const Part& outputs) const {
-    return few_ && args_.shape.format == PackedFormat::kBFloat16 &&
-           args_.shape.inputs % kDepth == 0 && outputs.left() >= kSpan;
+    return few_ && unit_.in_place && args_.shape.format == PackedFormat::kBFloat16 &&
+           args_.shape.inputs % unit_.depth == 0 && outputs.left() >= kSpan;
   }
 
   const std::vector<ProductArgs>& all_;
@@ -223,15 +193,17 @@ class Pass {
   const Unit& unit_;
   const int64_t first_row_, rows_;
   const int64_t panels_ = ceil_div(rows_, kSpan);
-  const int64_t steps_ = ceil_div(args_.shape.inputs, kDepth);
+  const int64_t steps_ = ceil_div(args_.shape.inputs, unit_.depth);
   const bool few_ = panels_ <= kFewPanels;
   // Chunks of about the same size.
-  const int64_t chunk_ = few_ ? steps_ : ceil_div(steps_, ceil_div(steps_, kBlockInputs / kDepth));
+  const int64_t chunk_ =
+      few_ ? steps_ : ceil_div(steps_, ceil_div(steps_, kBlockInputs / unit_.depth));
   const int64_t block_spans_ = (few_ ? kFewOutputs : kBlockOutputs) / kSpan;
   const int64_t row_bytes_ = args_.shape.row_bytes();
-  const int64_t step_bytes_ = args_.shape.format == PackedFormat::kBFloat16 ? kRowBytes
-                              : args_.shape.format == PackedFormat::kInt8   ? kRowBytes / 2
-                                                                            : kRowBytes / 4;
+  // Of weights as they come.
+  const int64_t step_bytes_ = args_.shape.format == PackedFormat::kBFloat16 ? unit_.depth * 2
+                              : args_.shape.format == PackedFormat::kInt8   ? unit_.depth
+                                                                            : unit_.depth / 2;
   at::Tensor x_, scratch_;
 };
 
@@ -251,6 +223,10 @@ void product_amx(const std::vector<ProductArgs>& all) {
 
 void product_avx512(const std::vector<ProductArgs>& all) {
   run(all, kAvx512);
+}
+
+void product_bytes(const std::vector<ProductArgs>& all) {
+  run(all, kBytes);
 }
 
 }  // namespace
@@ -277,6 +253,14 @@ const std::vector<ProductFamily>& product_families() {
     return able;
   }();
   return families;
+}
+
+const ProductFamily* byte_products() {
+#if defined(__x86_64__)
+  static const ProductFamily bytes = {"avx512-vnni", product_bytes};
+  if (has_avx512_bfloat16()) return &bytes;
+#endif
+  return nullptr;
 }
 
 }  // namespace vlm

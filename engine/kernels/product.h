@@ -32,6 +32,11 @@ struct ProductFamily {
 /// Reentrant.
 const std::vector<ProductFamily>& product_families();
 
+/// The same of weights in 8 or 4 bits with x in 8 bits: 128 inputs of a row share a scale, chosen
+/// so that the largest is met exactly, and int4's weights become 8 bits of their row's largest.
+/// Null where the processor has no such instructions. Reentrant.
+const ProductFamily* byte_products();
+
 /// Whether the fastest one uses matrix units, of which the operating system has to be asked for
 /// first. Reentrant.
 bool has_matrix_units();

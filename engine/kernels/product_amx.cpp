@@ -97,7 +97,16 @@ void multiply(const Block& block) {
 
 }  // namespace
 
-const Unit kAmx = {configure, release, multiply};
+const Unit kAmx = {.depth = kDepth,
+                   .row_bytes = kRowBytes,
+                   .step_bytes = kStepBytes,
+                   .in_place = true,
+                   .begin = configure,
+                   .end = release,
+                   .multiply = multiply,
+                   .lay_out_x = lay_out_x,
+                   .lay_out_weights = lay_out_weights,
+                   .scale = weight_scale};
 
 bool claim_amx() {
 #if defined(__linux__)

@@ -11,7 +11,7 @@
 namespace vlm::tiles {
 namespace {
 
-constexpr int kOutputs = 8;  // times two tiles of rows: their sums fit the registers
+constexpr int kAtOnce = 16;  // sums in registers, of outputs times tiles of rows
 
 VLM_AVX512_BFLOAT16 inline __m512bh pairs(const std::byte* from) {
   return reinterpret_cast<__m512bh>(_mm512_loadu_si512(from));
@@ -24,9 +24,10 @@ VLM_AVX512_BFLOAT16 inline __m512bh pair(const std::byte* from) {
   return reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
 }
 
-// kOutputs of the block's outputs from `output` on.
+// kAtOnce / kRowTiles of the block's outputs from `output` on.
 template <int kRowTiles>
 VLM_AVX512_BFLOAT16 void multiply_part(const Block& block, int64_t output) {
+  constexpr int kOutputs = kAtOnce / kRowTiles;
   const std::byte* weights = block.weights + output * block.weights_stride;
   const std::byte* x = block.x;
   float* sums = block.sums + output / kSide * 2 * kSide * kSide + output % kSide * kSide;
@@ -64,19 +65,33 @@ VLM_AVX512_BFLOAT16 void multiply_part(const Block& block, int64_t output) {
   }
 }
 
+template <int kRowTiles>
+void multiply_parts(const Block& block) {
+  for (int64_t output = 0; output < kSpan; output += kAtOnce / kRowTiles) {
+    multiply_part<kRowTiles>(block, output);
+  }
+}
+
 void multiply(const Block& block) {
-  for (int64_t output = 0; output < kSpan; output += kOutputs) {
-    if (block.row_tiles > 1) {
-      multiply_part<2>(block, output);
-    } else {
-      multiply_part<1>(block, output);
-    }
+  if (block.row_tiles > 1) {
+    multiply_parts<2>(block);
+  } else {
+    multiply_parts<1>(block);
   }
 }
 
 }  // namespace
 
-const Unit kAvx512 = {[] {}, [] {}, multiply};
+const Unit kAvx512 = {.depth = kDepth,
+                      .row_bytes = kRowBytes,
+                      .step_bytes = kStepBytes,
+                      .in_place = true,
+                      .begin = [] {},
+                      .end = [] {},
+                      .multiply = multiply,
+                      .lay_out_x = lay_out_x,
+                      .lay_out_weights = lay_out_weights,
+                      .scale = weight_scale};
 
 }  // namespace vlm::tiles
 

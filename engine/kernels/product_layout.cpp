@@ -19,32 +19,6 @@ VLM_AVX512 inline __m512i load_halves(const uint16_t* from, int64_t count) {
                          : _mm512_maskz_loadu_epi16(first_lanes(count), from);
 }
 
-// 16 × 16 numbers of 32 bits: rows become columns.
-VLM_AVX512 inline void transpose(__m512i* rows) {
-  __m512i half[kSide];
-  for (int64_t i = 0; i < kSide; i += 2) {
-    half[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-    half[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-  }
-  for (int64_t i = 0; i < kSide; i += 4) {
-    rows[i] = _mm512_unpacklo_epi64(half[i], half[i + 2]);
-    rows[i + 1] = _mm512_unpackhi_epi64(half[i], half[i + 2]);
-    rows[i + 2] = _mm512_unpacklo_epi64(half[i + 1], half[i + 3]);
-    rows[i + 3] = _mm512_unpackhi_epi64(half[i + 1], half[i + 3]);
-  }
-  for (int64_t i = 0; i < 4; ++i) {
-    const __m512i low = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0x88);
-    const __m512i high = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0xDD);
-    const __m512i more_low = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0x88);
-    const __m512i more_high = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0xDD);
-    half[i] = _mm512_shuffle_i32x4(low, more_low, 0x88);
-    half[i + 8] = _mm512_shuffle_i32x4(low, more_low, 0xDD);
-    half[i + 4] = _mm512_shuffle_i32x4(high, more_high, 0x88);
-    half[i + 12] = _mm512_shuffle_i32x4(high, more_high, 0xDD);
-  }
-  for (int64_t i = 0; i < kSide; ++i) rows[i] = half[i];
-}
-
 // One row's inputs from `begin` on, 32 to a tile. Inline: GCC 12 takes a call of the last one for
 // one without effect.
 
@@ -111,12 +85,14 @@ VLM_AVX512 void lay_out_x(const ProductArgs& args, int64_t first, int64_t count,
     for (int64_t step = 0; step < steps; ++step) {
       const int64_t at = begin + step * kDepth;
       __m512i values[kSide];
+      VLM_UNROLL
       for (int64_t i = 0; i < kSide; ++i) {
         values[i] =
             i < rows ? load_halves(x + i * inputs + at, inputs - at) : _mm512_setzero_si512();
       }
       transpose(values);
       std::byte* to = out + step * kStepBytes + tile * kTileBytes;
+      VLM_UNROLL
       for (int64_t i = 0; i < kSide; ++i) _mm512_storeu_si512(to + i * 64, values[i]);
     }
   }
@@ -146,8 +122,15 @@ VLM_AVX512_BFLOAT16 void lay_out_weights(const ProductArgs& args, int64_t first,
   }
 }
 
-VLM_AVX512_BFLOAT16 void finish(const ProductArgs& args, int64_t output, int64_t row, int64_t rows,
-                                const float* sums) {
+float weight_scale(const PackedShape& shape, const std::byte* row) {
+  if (shape.format != PackedFormat::kInt8) return 1;
+  float scale;
+  std::memcpy(&scale, row + shape.padded_inputs(), sizeof scale);
+  return scale;
+}
+
+VLM_AVX512_BFLOAT16 void finish(const Unit& unit, const ProductArgs& args, int64_t output,
+                                int64_t row, int64_t rows, const float* sums) {
   const PackedShape& shape = args.shape;
   const int64_t outputs = std::min(kSpan, shape.outputs - output);
   alignas(64) std::array<float, kSpan> scales, biases;
@@ -155,16 +138,13 @@ VLM_AVX512_BFLOAT16 void finish(const ProductArgs& args, int64_t output, int64_t
   biases.fill(0);
   for (int64_t i = 0; i < outputs; ++i) {
     const auto k = static_cast<size_t>(i);
-    if (shape.format == PackedFormat::kInt8) {
-      std::memcpy(&scales[k],
-                  args.weights + (output + i) * shape.row_bytes() + shape.padded_inputs(),
-                  sizeof(float));
-    }
+    scales[k] = unit.scale(shape, args.weights + (output + i) * shape.row_bytes());
     if (args.bias != nullptr) biases[k] = widen(args.bias[output + i]);
   }
   const uint32_t mask = first_lanes(outputs);
   for (int64_t tile = 0; tile * kSide < rows; ++tile) {
     __m512i low[kSide], high[kSide];
+    VLM_UNROLL
     for (int64_t i = 0; i < kSide; ++i) {
       low[i] = _mm512_loadu_si512(sums + (tile * kSide + i) * kSide);
       high[i] = _mm512_loadu_si512(sums + ((2 + tile) * kSide + i) * kSide);

@@ -10,21 +10,27 @@
 
 namespace vlm::tiles {
 
-// Both factors are cut into tiles of 1 KiB: 16 outputs or 16 rows of x, times 32 inputs as
-// bfloat16. Two tiles of each meet at a time.
+// Both factors are cut into tiles: 16 outputs or 16 rows of x, times the inputs of a step. Two
+// tiles of each meet at a time.
 constexpr int64_t kSide = 16;
-constexpr int64_t kDepth = 32;
 constexpr int64_t kSpan = 2 * kSide;
+constexpr int64_t kSums = kSpan * kSpan;
+
+// Of bfloat16: tiles of 1 KiB.
+constexpr int64_t kDepth = 32;             ///< inputs of a step
 constexpr int64_t kRowBytes = kDepth * 2;  ///< of a tile of weights
 constexpr int64_t kTileBytes = kSide * kRowBytes;
 constexpr int64_t kStepBytes = 2 * kTileBytes;
-constexpr int64_t kSums = kSpan * kSpan;
+
+inline int64_t ceil_div(int64_t value, int64_t by) {
+  return (value + by - 1) / by;
+}
 
 /// kSpan outputs times kSpan rows of x.
 struct Block {
-  const std::byte* weights;  ///< [32 outputs][steps][32 inputs]
+  const std::byte* weights;  ///< [32 outputs][steps][Unit::row_bytes]
   int64_t weights_stride;    ///< bytes from one output to the next
-  const std::byte* x;        ///< [steps][2][16 pairs of inputs][16 rows][2 inputs]
+  const std::byte* x;        ///< [steps][Unit::step_bytes]
   int64_t steps;
   int64_t row_tiles;  ///< 1 where the second 16 rows of x hold nothing
   bool more;          ///< adds to the sums, which otherwise are written
@@ -37,22 +43,36 @@ struct Block {
 
 /// How a kind of processor multiplies blocks.
 struct Unit {
-  void (*begin)();  ///< before a thread's first block
-  void (*end)();    ///< after its last
+  int64_t depth;       ///< inputs of a step
+  int64_t row_bytes;   ///< of one output's weights of a step, laid out
+  int64_t step_bytes;  ///< of kSpan rows of x, laid out
+  bool in_place;       ///< takes bfloat16 weights where they lie, if there are whole steps of them
+  void (*begin)();     ///< before a thread's first block
+  void (*end)();       ///< after its last
   void (*multiply)(const Block& block);
+  /// Rows [first, first + count) of x, inputs [begin, begin + steps · depth), as kSpan rows of a
+  /// block has them; zeros beyond either end. count: 1 … kSpan.
+  void (*lay_out_x)(const ProductArgs& args, int64_t first, int64_t count, int64_t begin,
+                    int64_t steps, std::byte* out);
+  /// The same of kSpan outputs from `first` on, `stride` bytes apart, but for each row's scale.
+  void (*lay_out_weights)(const ProductArgs& args, int64_t first, int64_t begin, int64_t steps,
+                          std::byte* out, int64_t stride);
+  float (*scale)(const PackedShape& shape, const std::byte* row);
 };
 extern const Unit kAmx;     ///< has_matrix_units()
 extern const Unit kAvx512;  ///< has_avx512_bfloat16()
+extern const Unit kBytes;   ///< has_avx512_bfloat16(); weights in 8 or 4 bits
 
-/// Rows [first, first + count) of x, inputs [begin, begin + steps · kDepth), as kSpan rows of a
-/// block has them; zeros beyond either end. count: 1 … kSpan.
+// Of both units for bfloat16.
 void lay_out_x(const ProductArgs& args, int64_t first, int64_t count, int64_t begin, int64_t steps,
                std::byte* out);
-/// The same of kSpan outputs from `first` on, `stride` bytes apart, without an int8 row's scale.
 void lay_out_weights(const ProductArgs& args, int64_t first, int64_t begin, int64_t steps,
                      std::byte* out, int64_t stride);
+float weight_scale(const PackedShape& shape, const std::byte* row);
+
 /// Rounds a block's sums, scaled and with the bias, into y.
-void finish(const ProductArgs& args, int64_t output, int64_t row, int64_t rows, const float* sums);
+void finish(const Unit& unit, const ProductArgs& args, int64_t output, int64_t row, int64_t rows,
+            const float* sums);
 
 /// Asks the operating system for the matrix units, once. False where there are none. Reentrant.
 bool claim_amx();

@@ -31,12 +31,14 @@ std::string shape_text(at::IntArrayRef shape) {
   return text.str();
 }
 
-// A view of the mapping that keeps the mapping alive.
+// A view of the mapping that keeps the mapping alive, and lets go of its pages in the end.
 at::Tensor view(const StoredTensor& stored) {
-  auto owner = stored.owner;
-  return at::from_blob(
-      const_cast<std::byte*>(stored.data), stored.shape, [owner](void*) mutable { owner.reset(); },
-      at::TensorOptions().dtype(scalar_type(stored.type)));
+  const auto release = [owner = stored.owner, mapping = stored.mapping,
+                        bytes = stored.bytes](void* data) {
+    if (mapping != nullptr) mapping->let_go(static_cast<const std::byte*>(data), bytes);
+  };
+  return at::from_blob(const_cast<std::byte*>(stored.data), stored.shape, release,
+                       at::TensorOptions().dtype(scalar_type(stored.type)));
 }
 
 at::Tensor there(at::Tensor tensor, const std::string& name, at::IntArrayRef shape) {
@@ -104,25 +106,12 @@ at::Tensor TensorSource::take_optional(const std::string& name, at::IntArrayRef 
   at::Tensor tensor = stored_view(name, shape);
   if (!tensor.defined()) return tensor;
   const at::Tensor taken = tensor.to(at::TensorOptions().device(device_).dtype(dtype_));
-  if (!taken.is_same(tensor)) let_go(name);
   count_held(taken);
   return taken;
 }
 
 at::Tensor TensorSource::take(const std::string& name, at::IntArrayRef shape) {
   return there(take_optional(name, shape), name, shape);
-}
-
-void TensorSource::let_go(const std::string& name) const {
-  const StoredTensor* stored = weights_.find(name);
-  if (stored == nullptr) return;
-  const auto drop = [](const StoredTensor& part) {
-    if (part.mapping != nullptr) part.mapping->let_go(part.data, part.bytes);
-  };
-  drop(*stored);
-  if (stored->lora == nullptr) return;
-  drop(stored->lora->down);
-  drop(stored->lora->up);
 }
 
 at::Tensor TensorSource::take_stored(const std::string& name, at::IntArrayRef shape) {

@@ -18,7 +18,8 @@ namespace vlm {
 at::ScalarType scalar_type(DType dtype);
 
 /// Hands the checkpoint's tensors to the stages, on the device and in the type the model runs in. A
-/// tensor that already has the type and stays on the CPU is the file's mapping itself, not a copy.
+/// tensor that already has the type and stays on the CPU is the file's mapping itself, not a copy,
+/// and the mapping's pages are let go of when nobody holds it any more.
 /// Thread-bound, used while loading only. Every call may throw Failure (a missing tensor, memory,
 /// or `stop` requested).
 class TensorSource {
@@ -34,8 +35,6 @@ class TensorSource {
   /// The tensor as the file holds it, on the CPU: for weights that are packed while loading.
   /// What is held instead of it is told by count_held.
   at::Tensor take_stored(const std::string& name, at::IntArrayRef shape);
-  /// Tells that what take_stored() gave is not read again soon.
-  void let_go(const std::string& name) const;
   void count_held(const at::Tensor& tensor) { bytes_ += static_cast<int64_t>(tensor.nbytes()); }
 
   /// Where tensors go.

@@ -3,8 +3,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <vector>
 
+#include "layers/linear.h"
 #include "loader/config.h"
 #include "loader/tensors.h"
 
@@ -16,16 +18,12 @@ namespace vlm {
 /// constant after construction.
 class Projector {
  public:
-  Projector(const ModelConfig& config, TensorSource& source);
+  Projector(const ModelConfig& config, TensorSource& source, std::optional<Packing> packing);
 
   /// [images, tokens, feature_size] → [images, tokens, hidden_size of the decoder]
   at::Tensor forward(const at::Tensor& features) const;
 
  private:
-  struct Linear {
-    at::Tensor weight, bias;  // [out, in], [out]
-  };
-
   Activation activation_;
   std::vector<Linear> layers_;
 };

@@ -4,12 +4,12 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 
 #include <algorithm>
 
 #include "kernels/activation.h"
 #include "kernels/dense.h"
+#include "layers/attention.h"
 
 namespace vlm {
 namespace {
@@ -18,32 +18,33 @@ const std::string kPrefix = "vision_tower.vision_model.";
 
 }  // namespace
 
-VisionTower::Linear VisionTower::take_linear(TensorSource& source, const std::string& name,
-                                             int64_t out, int64_t in) {
-  return {source.take(kPrefix + name + ".weight", {out, in}),
-          source.take(kPrefix + name + ".bias", {out})};
-}
-
 VisionTower::Norm VisionTower::take_norm(TensorSource& source, const std::string& name) const {
   return {source.take(kPrefix + name + ".weight", {config_.hidden_size}),
           source.take(kPrefix + name + ".bias", {config_.hidden_size})};
 }
 
-std::vector<VisionTower::Linear> VisionTower::take_qkv(TensorSource& source,
-                                                       const std::string& layer) const {
-  std::vector<Linear> parts;
-  std::vector<at::Tensor> weights, biases;
-  for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) {
-    parts.push_back(take_linear(source, layer + name, config_.hidden_size, config_.hidden_size));
-    weights.push_back(parts.back().weight);
-    biases.push_back(parts.back().bias);
-  }
-  // On the CPU the weights stay where the file is mapped.
-  if (source.device().is_cpu()) return parts;
-  return {{at::cat(weights), at::cat(biases)}};
+VisionTower::Layer VisionTower::take_layer(TensorSource& source, int64_t index,
+                                           std::optional<Packing> packing) const {
+  const std::string layer = "encoder.layers." + std::to_string(index) + ".";
+  const int64_t hidden = config_.hidden_size, inner = config_.intermediate_size;
+  const auto part = [&](const char* name, int64_t outputs) {
+    return LinearPart{kPrefix + layer + name, outputs};
+  };
+  return {
+      take_norm(source, layer + "layer_norm1"),
+      take_norm(source, layer + "layer_norm2"),
+      LinearGroup(source,
+                  {part("self_attn.q_proj", hidden), part("self_attn.k_proj", hidden),
+                   part("self_attn.v_proj", hidden)},
+                  hidden, true, packing),
+      Linear(source, {part("self_attn.out_proj", hidden)}, hidden, true, packing),
+      Linear(source, {part("mlp.fc1", inner)}, hidden, true, packing),
+      Linear(source, {part("mlp.fc2", hidden)}, inner, true, packing),
+  };
 }
 
-VisionTower::VisionTower(const ModelConfig& config, TensorSource& source)
+VisionTower::VisionTower(const ModelConfig& config, TensorSource& source,
+                         std::optional<Packing> packing)
     : config_(config.vision), keep_cls_(config.keep_cls) {
   for (int64_t layer : config.feature_layers) {
     states_.push_back(layer < 0 ? layer + config_.layers + 1 : layer);
@@ -57,37 +58,18 @@ VisionTower::VisionTower(const ModelConfig& config, TensorSource& source)
   pre_norm_ = take_norm(source, "pre_layrnorm");
   // Blocks after the last state that is taken never run, so they are not loaded either.
   const int64_t used = *std::max_element(states_.begin(), states_.end());
-  for (int64_t i = 0; i < used; ++i) {
-    const std::string layer = "encoder.layers." + std::to_string(i) + ".";
-    layers_.push_back({
-        take_norm(source, layer + "layer_norm1"),
-        take_norm(source, layer + "layer_norm2"),
-        take_qkv(source, layer),
-        take_linear(source, layer + "self_attn.out_proj", hidden, hidden),
-        take_linear(source, layer + "mlp.fc1", config_.intermediate_size, hidden),
-        take_linear(source, layer + "mlp.fc2", hidden, config_.intermediate_size),
-    });
-  }
+  for (int64_t i = 0; i < used; ++i) layers_.push_back(take_layer(source, i, packing));
 }
 
 at::Tensor VisionTower::normalize(const at::Tensor& x, const Norm& norm) const {
   return at::layer_norm(x, {config_.hidden_size}, norm.weight, norm.bias, config_.layer_norm_eps);
 }
 
-at::Tensor VisionTower::attend(const at::Tensor& x, const Layer& layer) const {
-  const int64_t images = x.size(0);
-  const int64_t tokens = x.size(1);
-  std::vector<at::Tensor> qkv;
-  for (const Linear& linear : layer.qkv) qkv.push_back(dense(x, linear.weight, linear.bias));
-  if (qkv.size() == 1) qkv = qkv[0].chunk(3, -1);
-  const auto heads = [&](const at::Tensor& part) {  // [images, heads, tokens, head_dim]
-    return part.view({images, tokens, config_.heads, config_.hidden_size / config_.heads})
-        .transpose(1, 2);
-  };
-  const at::Tensor mixed =
-      at::scaled_dot_product_attention(heads(qkv[0]), heads(qkv[1]), heads(qkv[2]));
-  return dense(mixed.transpose(1, 2).reshape({images, tokens, config_.hidden_size}),
-               layer.out.weight, layer.out.bias);
+at::Tensor VisionTower::attend(const at::Tensor& x, int64_t images, const Layer& layer) const {
+  const std::vector<at::Tensor> qkv = layer.qkv.forward(x);
+  const int64_t head_dim = config_.hidden_size / config_.heads;
+  return layer.out.forward(
+      whole_attention({config_.heads, config_.heads, head_dim}, images, qkv[0], qkv[1], qkv[2]));
 }
 
 at::Tensor VisionTower::embed_patches(const at::Tensor& pixels) const {
@@ -107,16 +89,20 @@ at::Tensor VisionTower::forward(const at::Tensor& pixels) const {
   const at::Tensor patches = embed_patches(pixels.to(patch_weight_.scalar_type()));
   const at::Tensor cls = class_embedding_.expand({images, 1, config_.hidden_size});
   at::Tensor x = normalize(at::cat({cls, patches}, 1) + position_embedding_, pre_norm_);
+  const int64_t tokens = x.size(1);
+  x = x.flatten(0, 1);
   std::vector<at::Tensor> taken(states_.size());
   for (int64_t state = 0;; ++state) {
     for (size_t i = 0; i < states_.size(); ++i) {
-      if (states_[i] == state) taken[i] = keep_cls_ ? x : x.slice(1, 1);
+      if (states_[i] != state) continue;
+      taken[i] = x.unflatten(0, {images, tokens});
+      if (!keep_cls_) taken[i] = taken[i].slice(1, 1);
     }
     if (state == static_cast<int64_t>(layers_.size())) break;
     const Layer& layer = layers_[state];
-    x = x + attend(normalize(x, layer.norm1), layer);
-    const at::Tensor inner = dense(normalize(x, layer.norm2), layer.fc1.weight, layer.fc1.bias);
-    x = x + dense(activate(inner, config_.activation), layer.fc2.weight, layer.fc2.bias);
+    x = x + attend(normalize(x, layer.norm1), images, layer);
+    const at::Tensor inner = layer.fc1.forward(normalize(x, layer.norm2));
+    x = x + layer.fc2.forward(activate(inner, config_.activation));
   }
   return taken.size() == 1 ? taken[0] : at::cat(taken, -1);
 }

@@ -3,8 +3,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <vector>
 
+#include "layers/linear.h"
 #include "loader/config.h"
 #include "loader/tensors.h"
 
@@ -15,30 +17,27 @@ namespace vlm {
 /// libtorch's own rules.
 class VisionTower {
  public:
-  VisionTower(const ModelConfig& config, TensorSource& source);
+  VisionTower(const ModelConfig& config, TensorSource& source, std::optional<Packing> packing);
 
   /// [images, channels, image_size, image_size] → [images, patches (+1 with CLS), feature_size]
   at::Tensor forward(const at::Tensor& pixels) const;
 
  private:
-  struct Linear {
-    at::Tensor weight, bias;  // [out, in], [out]
-  };
   struct Norm {
     at::Tensor weight, bias;  // [hidden]
   };
   struct Layer {
     Norm norm1, norm2;
-    std::vector<Linear> qkv;  // one each, or on a GPU one for all
+    LinearGroup qkv;
     Linear out, fc1, fc2;
   };
 
-  static Linear take_linear(TensorSource& source, const std::string& name, int64_t out, int64_t in);
-  std::vector<Linear> take_qkv(TensorSource& source, const std::string& layer) const;
+  Layer take_layer(TensorSource& source, int64_t index, std::optional<Packing> packing) const;
   Norm take_norm(TensorSource& source, const std::string& name) const;
   at::Tensor normalize(const at::Tensor& x, const Norm& norm) const;
   at::Tensor embed_patches(const at::Tensor& pixels) const;  ///< [images, patches, hidden]
-  at::Tensor attend(const at::Tensor& x, const Layer& layer) const;
+  /// x: [images · tokens, hidden].
+  at::Tensor attend(const at::Tensor& x, int64_t images, const Layer& layer) const;
 
   VisionConfig config_;
   bool keep_cls_;

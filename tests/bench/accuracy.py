@@ -22,7 +22,7 @@ For each format:
 
 With --demo also the demo model's share of right answers, as tests/demo/demo_model_test.py counts them, beside those of
 transformers. In float32 all must be the reference's within rounding, or the status is 1: then something is measured
-wrongly. int8 and int4 run with the type that `auto` takes, which the table names.
+wrongly. int8, int4, w8a8 and w4a8 run with the type that `auto` takes, which the table names.
 """
 
 import argparse
@@ -56,7 +56,8 @@ from reference import Reference  # noqa: E402
 
 # How the engine opens a model, and what vlm-describe is told.
 FORMATS = {"float32": {"dtype": "float32"}, "bfloat16": {"dtype": "bfloat16"},
-           "int8": {"dtype": "auto", "quantization": "int8"}, "int4": {"dtype": "auto", "quantization": "int4"}}
+           "int8": {"dtype": "auto", "quantization": "int8"}, "int4": {"dtype": "auto", "quantization": "int4"}, "w8a8": {"dtype": "auto", "quantization": "w8a8"},
+           "w4a8": {"dtype": "auto", "quantization": "w4a8"}}
 FIRST_SCENE = demo.FIRST_SEED + 900_000_000  # others than those of the counted answers
 TOGETHER = 16  # requests in one call
 SAME = 1e-3  # float32: drift and the ratio of perplexities must be closer than that

@@ -48,7 +48,8 @@ from environments import Failure  # noqa: E402
 # Name: bits a weight of the language model, what runs it, and how that calls the format. Slow ones last.
 PEERS = {
     "engine-bfloat16": (16, "engine", "bfloat16"), "engine-int8": (8, "engine", "int8"),
-    "engine-int4": (4, "engine", "int4"), "engine-float32": (32, "engine", "float32"),
+    "engine-int4": (4, "engine", "int4"), "engine-w8a8": (8, "engine", "w8a8"), "engine-w4a8": (4, "engine", "w4a8"),
+    "engine-float32": (32, "engine", "float32"),
     "openvino-fp16": (16, "openvino", "fp16"), "openvino-int8": (8, "openvino", "int8"),
     "openvino-int4": (4, "openvino", "int4"),
     "llama-bf16": (16, "llama", "bf16"), "llama-q8_0": (8, "llama", "q8_0"), "llama-q4_0": (4, "llama", "q4_0"),
@@ -123,7 +124,7 @@ def mixed_builds(measured):
 # ---- One peer
 
 def engine_command(format, options, model):
-    quantized = ["--quantization", format] if format.startswith("int") else []
+    quantized = [] if format in ("bfloat16", "float32") else ["--quantization", format]
     return [options.engine, model, "--dtype", "bfloat16" if quantized else format, *quantized, "--tokens",
             options.tokens, "--rounds", options.rounds, "--batch", "1", "--no-limits"]
 
@@ -241,12 +242,12 @@ def shown(peer, figure):
     return f"{middle:.{digits}f}" + (f" ({best:.{digits}f})" if best != middle else "")
 
 
-def comparison(measured, bits, figure, of="median"):
-    """The engine beside the best peer of as many bits: their ratio and the peer's name, or nothing."""
-    ours = [peer for peer in measured if peer["bits"] == bits and peer["name"].startswith("engine-")]
-    others = [peer for peer in measured if peer["bits"] == bits and not peer["name"].startswith("engine-")
-              and value(peer, figure, of)]
-    if not ours or not others:
+def comparison(measured, name, figure, of="median"):
+    """The engine's format beside the best peer of as many bits: their ratio and the peer's name, or nothing."""
+    ours = [peer for peer in measured if peer["name"] == name]
+    others = [peer for peer in measured if ours and peer["bits"] == ours[0]["bits"]
+              and not peer["name"].startswith("engine-") and value(peer, figure, of)]
+    if not others:
         return None
     more = FIGURES[figure][2]
     best = (max if more else min)(others, key=lambda peer: value(peer, figure, of))
@@ -270,13 +271,13 @@ def tables(report):
                          peer["prompt_tokens"], f"{peer['others_cores']:.2f}"))
     lines += ["", "The engine beside the best peer of as many bits; above 1 the engine is better. On a busy machine "
               "the best rounds say more.", "",
-              row("bits", "of rounds", *(heading.partition(",")[0] for heading, _, _ in FIGURES.values())),
+              row("", "of rounds", *(heading.partition(",")[0] for heading, _, _ in FIGURES.values())),
               "|---" * (len(FIGURES) + 2) + "|"]
-    for bits in sorted({peer["bits"] for peer in measured}, reverse=True):
+    for name in sorted(PEERS, key=lambda name: -PEERS[name][0]):
         for of in "median", "best":
-            compared = [comparison(measured, bits, figure, of) for figure in FIGURES]
+            compared = [comparison(measured, name, figure, of) for figure in FIGURES if name.startswith("engine-")]
             if any(compared):
-                lines.append(row(bits, of, *(f"{one[0]:.2f} ({one[1]})" if one else "–" for one in compared)))
+                lines.append(row(name, of, *(f"{one[0]:.2f} ({one[1]})" if one else "–" for one in compared)))
     if mixed_builds(measured):
         lines += ["", "**The engine was built anew during this run: its figures do not belong together.**"]
     for peer in report["failed"]:

@@ -74,7 +74,10 @@ void measure(const char* name, const vlm::PackedShape& shape, int64_t rows,
   std::vector<Way> ways = {{"libtorch", [&](int64_t copy) {
                               at::linear(x, plain[copy].view({shape.outputs, shape.inputs}));
                             }}};
-  for (const vlm::ProductFamily& family : vlm::product_families()) {
+  std::vector<vlm::ProductFamily> families = vlm::product_families();
+  const vlm::ProductFamily* bytes = vlm::byte_products();
+  if (bytes != nullptr && shape.format != vlm::PackedFormat::kBFloat16) families.push_back(*bytes);
+  for (const vlm::ProductFamily& family : families) {
     ways.push_back({family.name, [&](int64_t copy) {
                       const auto& weights = packed[static_cast<size_t>(copy) % packed.size()];
                       family.product(

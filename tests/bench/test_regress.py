@@ -114,10 +114,10 @@ def test_a_file_without_figures_is_an_error(tmp_path, text):
 
 def test_the_engine_is_compared_with_the_best_peer_of_its_bits():
     measured = of_peers()["peers"]
-    assert peers.comparison(measured, 8, "first_token_s") == (0.5, "openvino-int8")
-    assert peers.comparison(measured, 8, "decode_tokens_per_s") == pytest.approx((1.5, "llama-q8_0"))
-    assert peers.comparison(measured, 8, "vision_s") is None
-    assert peers.comparison(measured, 4, "decode_tokens_per_s") is None
+    assert peers.comparison(measured, "engine-int8", "first_token_s") == (0.5, "openvino-int8")
+    assert peers.comparison(measured, "engine-int8", "decode_tokens_per_s") == pytest.approx((1.5, "llama-q8_0"))
+    assert peers.comparison(measured, "engine-int8", "vision_s") is None
+    assert peers.comparison(measured, "engine-int4", "decode_tokens_per_s") is None
 
 
 def test_the_report_names_everyone():

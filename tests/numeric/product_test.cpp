@@ -6,7 +6,9 @@
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <tuple>
@@ -65,6 +67,48 @@ struct Problem {
     return {sum, size};
   }
 
+  // The same with x and int4's weights rounded as byte_products() says.
+  std::pair<double, double> expected_in_bytes(int64_t row, int64_t output) const {
+    constexpr int64_t kGroup = 128;
+    std::vector<float> values(static_cast<size_t>(shape.inputs));
+    unpack_rows(shape, weights.data() + output * shape.row_bytes(), 1, values.data());
+    if (shape.format == PackedFormat::kInt4) round_to_bytes(output, values);
+    double sum = 0, size = 0;
+    for (int64_t first = 0; first < shape.inputs; first += kGroup) {
+      const int64_t count = std::min(kGroup, shape.inputs - first);
+      const uint16_t* from = x.data() + row * shape.inputs + first;
+      float most = 0;
+      for (int64_t i = 0; i < count; ++i) most = std::max(most, std::abs(widen(from[i])));
+      for (int64_t i = 0; i < count && most > 0; ++i) {
+        const double part = static_cast<double>(std::nearbyint(widen(from[i]) * (127 / most))) *
+                            static_cast<double>(most / 127) *
+                            static_cast<double>(values[static_cast<size_t>(first + i)]);
+        sum += part;
+        size += std::abs(part);
+      }
+    }
+    return {sum, size};
+  }
+
+  // A row's int4 scales lie behind its values.
+  void round_to_bytes(int64_t output, std::vector<float>& values) const {
+    const std::byte* from = weights.data() + output * shape.row_bytes() + shape.padded_inputs() / 2;
+    std::vector<float> scales(static_cast<size_t>(shape.padded_inputs() / PackedShape::kGroup));
+    float most = 0;
+    for (size_t i = 0; i < scales.size(); ++i) {
+      uint16_t scale;
+      std::memcpy(&scale, from + i * 2, sizeof scale);
+      scales[i] = widen(scale);
+      most = std::max(most, std::abs(scales[i]));
+    }
+    const float unit = most * 8 / 127;
+    for (size_t i = 0; i < values.size() && unit > 0; ++i) {
+      const float scale = scales[i / PackedShape::kGroup];
+      const float level = scale == 0 ? 0 : std::nearbyint(values[i] / scale);
+      values[i] = std::nearbyint(level * (scale * (1 / unit))) * unit;
+    }
+  }
+
   PackedShape shape;
   int64_t rows;
   std::vector<std::byte> weights;
@@ -104,19 +148,14 @@ class Product : public ::testing::TestWithParam<Case> {
   void SetUp() override {
     if (product_families().empty()) GTEST_SKIP() << "this processor multiplies no bfloat16";
   }
-  const Problem problem_{GetParam().format, GetParam().outputs, GetParam().inputs, GetParam().rows};
-};
-
-TEST_P(Product, every_family_equals_plain_sums) {
-  // Rounded once to bfloat16; int4's weights once more, each on its own.
-  const double per_weight = GetParam().format == PackedFormat::kInt4 ? 1.0 / 512 : 0;
-  for (const ProductFamily& family : product_families()) {
+  void expect_sums(const ProductFamily& family, bool in_bytes, double per_weight) const {
     for (const bool biased : {true, false}) {
       SCOPED_TRACE(std::string(family.name) + (biased ? " with a bias" : ""));
       const std::vector<uint16_t> y = problem_.solve(family, 0, problem_.rows, biased);
       for (int64_t row = 0; row < problem_.rows; ++row) {
         for (int64_t output = 0; output < problem_.shape.outputs; ++output) {
-          auto [sum, size] = problem_.expected(row, output);
+          auto [sum, size] =
+              in_bytes ? problem_.expected_in_bytes(row, output) : problem_.expected(row, output);
           if (biased) sum += static_cast<double>(widen(problem_.bias[static_cast<size_t>(output)]));
           const double limit = std::abs(sum) / 250 + size * (per_weight + 3e-7) + 1e-30;
           ASSERT_NEAR(widen(y[static_cast<size_t>(row * problem_.shape.outputs + output)]), sum,
@@ -126,10 +165,32 @@ TEST_P(Product, every_family_equals_plain_sums) {
       }
     }
   }
+  // All that take the format.
+  static std::vector<ProductFamily> families(PackedFormat format) {
+    std::vector<ProductFamily> all = product_families();
+    if (format != PackedFormat::kBFloat16 && byte_products() != nullptr) {
+      all.push_back(*byte_products());
+    }
+    return all;
+  }
+  const Problem problem_{GetParam().format, GetParam().outputs, GetParam().inputs, GetParam().rows};
+};
+
+TEST_P(Product, every_family_equals_plain_sums) {
+  // Rounded once to bfloat16; int4's weights once more, each on its own.
+  const double per_weight = GetParam().format == PackedFormat::kInt4 ? 1.0 / 512 : 0;
+  for (const ProductFamily& family : product_families()) expect_sums(family, false, per_weight);
+}
+
+TEST_P(Product, in_bytes_equals_sums_of_rounded_numbers) {
+  if (GetParam().format == PackedFormat::kBFloat16 || byte_products() == nullptr) {
+    GTEST_SKIP() << "nothing is multiplied in bytes";
+  }
+  expect_sums(*byte_products(), true, 0);
 }
 
 TEST_P(Product, a_row_does_not_depend_on_the_rows_beside_it) {
-  for (const ProductFamily& family : product_families()) {
+  for (const ProductFamily& family : families(GetParam().format)) {
     SCOPED_TRACE(family.name);
     const std::vector<uint16_t> together = problem_.solve(family, 0, problem_.rows);
     for (const int64_t row : {int64_t{0}, problem_.rows / 2, problem_.rows - 1}) {
@@ -142,10 +203,12 @@ TEST_P(Product, a_row_does_not_depend_on_the_rows_beside_it) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Product, ::testing::ValuesIn(cases()));
 
-TEST(ProductValues, what_is_no_number_stays_in_its_row) {
-  for (const ProductFamily& family : product_families()) {
+class ProductValues : public Product {};
+
+TEST_P(ProductValues, what_is_no_number_stays_in_its_row) {
+  for (const ProductFamily& family : families(GetParam().format)) {
     SCOPED_TRACE(family.name);
-    Problem problem(PackedFormat::kBFloat16, 20, 100, 40);
+    Problem problem(GetParam().format, 20, 100, 40);
     const std::vector<uint16_t> before = problem.solve(family, 0, 40);
     narrow(std::numeric_limits<float>::quiet_NaN(), &problem.x[7 * 100 + 3]);
     narrow(std::numeric_limits<float>::infinity(), &problem.x[9 * 100 + 99]);
@@ -162,33 +225,35 @@ TEST(ProductValues, what_is_no_number_stays_in_its_row) {
   }
 }
 
-TEST(ProductValues, several_at_once_are_what_each_is_alone) {
-  for (const PackedFormat format :
-       {PackedFormat::kBFloat16, PackedFormat::kInt8, PackedFormat::kInt4}) {
-    for (const int64_t rows : {1, 40, 200}) {
-      std::vector<Problem> problems;
-      for (const int64_t outputs : {70, 1, 32, 300})
-        problems.emplace_back(format, outputs, 96, rows);
-      for (const ProductFamily& family : product_families()) {
-        SCOPED_TRACE(family.name);
-        std::vector<std::vector<uint16_t>> got;
-        std::vector<ProductArgs> all;
-        for (const Problem& one : problems) {
-          got.emplace_back(static_cast<size_t>(rows * one.shape.outputs));
-          all.push_back({one.shape, one.weights.data(), problems[0].x.data(), one.bias.data(),
-                         got.back().data(), rows});
-        }
-        family.product(all);
-        for (size_t i = 0; i < problems.size(); ++i) {
-          EXPECT_EQ(got[i], problems[i].solve(family, 0, rows)) << "product " << i;
-        }
+TEST_P(ProductValues, several_at_once_are_what_each_is_alone) {
+  for (const int64_t rows : {1, 40, 200}) {
+    std::vector<Problem> problems;
+    for (const int64_t outputs : {70, 1, 32, 300})
+      problems.emplace_back(GetParam().format, outputs, 96, rows);
+    for (const ProductFamily& family : families(GetParam().format)) {
+      SCOPED_TRACE(family.name);
+      std::vector<std::vector<uint16_t>> got;
+      std::vector<ProductArgs> all;
+      for (const Problem& one : problems) {
+        got.emplace_back(static_cast<size_t>(rows * one.shape.outputs));
+        all.push_back({one.shape, one.weights.data(), problems[0].x.data(), one.bias.data(),
+                       got.back().data(), rows});
+      }
+      family.product(all);
+      for (size_t i = 0; i < problems.size(); ++i) {
+        EXPECT_EQ(got[i], problems[i].solve(family, 0, rows)) << "product " << i;
       }
     }
   }
 }
 
+INSTANTIATE_TEST_SUITE_P(Formats, ProductValues,
+                         ::testing::Values(Case{PackedFormat::kBFloat16, 0, 0, 0},
+                                           Case{PackedFormat::kInt8, 0, 0, 0},
+                                           Case{PackedFormat::kInt4, 0, 0, 0}));
+
 // libtorch uses the same units in the same threads, and may rely on how it left them.
-TEST(ProductValues, libtorchs_own_products_stay_right) {
+TEST(ProductUnits, libtorchs_own_products_stay_right) {
   const at::Tensor x = at::randn({64, 96}).to(at::kBFloat16),
                    weight = at::randn({80, 96}).to(at::kBFloat16);
   const at::Tensor wanted = at::linear(x, weight);

@@ -97,6 +97,42 @@ def test_a_batch_gives_each_request_what_it_gets_alone(engine, tmp_path, quantiz
     assert together == alone
 
 
+def first_logits(engine, tmp_path, spec, seed):
+    """Of every request with pictures or a long prompt, as the engine that is open has them."""
+    found = []
+    for number, request in enumerate(cases.make_requests(seed, spec)):
+        frames = [engine.frame(picture) for picture in request.pictures]
+        trace = str(tmp_path / f"trace-{number}.safetensors")
+        assert engine.run([{**raw_request(request.text, frames, max_new_tokens=1), "trace": trace}])[0]["ok"]
+        found.append(load_file(trace)["first_logits"])
+    engine.forget_frames()
+    return found
+
+
+@pytest.mark.parametrize(("quantization", "weights"), [("w8a8", "int8"), ("w4a8", "int4")])
+def test_pictures_and_prompts_in_bytes_stay_near(engine, tmp_path, quantization, weights):
+    """What 8 bits add is a few times what bfloat16 adds, in models as small as these: larger ones average more."""
+    added, numbers, spread = 0.0, 0, 0.0
+    for seed in SEEDS:
+        spec, model = make_checkpoint.random_spec(seed), tmp_path / str(seed)
+        model.mkdir()
+        make_checkpoint.write_checkpoint(model, spec)
+        results, held = [], []
+        for kind in (weights, quantization):
+            opened = engine.open(model, quantization=kind, dtype="bfloat16")
+            assert opened["ok"], opened
+            held.append(opened["info"]["weight_bytes"])
+            results.append(first_logits(engine, tmp_path, spec, seed))
+        for plain, in_bytes in zip(*results):
+            added += (plain - in_bytes).double().square().sum().item()
+            spread += (plain - plain.mean()).double().square().sum().item()
+            numbers += plain.numel()
+    assert numbers > 0
+    # Where the processor multiplies bytes the tower is held in them, too.
+    assert (added > 0) == (held[1] < held[0])
+    assert (added / spread) ** 0.5 < 0.1
+
+
 def test_fewer_bits_take_less_memory(engine, tmp_path):
     spec = make_checkpoint.random_spec(720)
     spec.text.hidden, spec.text.heads, spec.text.kv_heads, spec.text.head_dim = 256, 4, 4, 64

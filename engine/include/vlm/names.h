@@ -20,8 +20,11 @@ inline constexpr EnumNames<DType, 4> kDTypeNames = {{{DType::kAuto, "auto"},
                                                      {DType::kFloat32, "float32"},
                                                      {DType::kBFloat16, "bfloat16"},
                                                      {DType::kFloat16, "float16"}}};
-inline constexpr EnumNames<Quantization, 3> kQuantizationNames = {
-    {{Quantization::kNone, "none"}, {Quantization::kInt8, "int8"}, {Quantization::kInt4, "int4"}}};
+inline constexpr EnumNames<Quantization, 5> kQuantizationNames = {{{Quantization::kNone, "none"},
+                                                                   {Quantization::kInt8, "int8"},
+                                                                   {Quantization::kInt4, "int4"},
+                                                                   {Quantization::kW8A8, "w8a8"},
+                                                                   {Quantization::kW4A8, "w4a8"}}};
 inline constexpr EnumNames<AspectRatio, 4> kAspectRatioNames = {{{AspectRatio::kAuto, "auto"},
                                                                  {AspectRatio::kCrop, "crop"},
                                                                  {AspectRatio::kPad, "pad"},

@@ -23,7 +23,7 @@ struct Frame {
 };
 
 enum class DType { kAuto, kFloat32, kBFloat16, kFloat16 };
-enum class Quantization { kNone, kInt8, kInt4 };
+enum class Quantization { kNone, kInt8, kInt4, kW8A8, kW4A8 };
 enum class AspectRatio { kAuto, kCrop, kPad, kAnyres };
 enum class EarlyStopping { kFalse, kTrue, kNever };
 

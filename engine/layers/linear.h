@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/huge_memory.h"
 #include "cuda/module.h"
 #include "kernels/dense.h"
 #include "kernels/packed_matrix.h"
@@ -25,15 +26,22 @@ struct LinearPart {
   int64_t outputs = 0;
 };
 
+/// How matrices are packed while loading.
+struct Packing {
+  PackedFormat format = PackedFormat::kInt8;
+  bool in_bytes = false;  ///< many rows of x are multiplied in 8 bits: byte_products() must run
+};
+
 /// x · Wᵀ + b with the weights in the model's type, or packed into fewer bits while loading. Few
 /// rows of packed weights, and on the CPU of bfloat16 ones, go through our own kernels, which read
-/// each weight once; many go through libtorch's matrix product, for which packed weights are
-/// unpacked: on the CPU part by part. Constant after construction.
+/// each weight once; many go through our own products where the processor has instructions for
+/// them, and else through libtorch's, for which packed weights are unpacked: on the CPU part by
+/// part. Constant after construction, but for where the weights lie.
 class Linear {
  public:
   /// Takes the parts, one below the other, to the source's device. More than one part makes a copy.
   Linear(TensorSource& source, const std::vector<LinearPart>& parts, int64_t inputs, bool bias,
-         std::optional<PackedFormat> format);
+         std::optional<Packing> packing);
   /// Uses weights that somebody else holds too, as they are.
   explicit Linear(at::Tensor weight) : weight_(std::move(weight)) {}
 
@@ -43,6 +51,9 @@ class Linear {
   /// The same into `out`, on a GPU, without allocating memory. False, with nothing done, where that
   /// cannot be.
   bool forward_into(const at::Tensor& x, const at::Tensor& out) const;
+
+  /// On the CPU: takes the weights to memory that is read faster.
+  void move_weights(HugeMemory& memory);
 
   /// For kernels, on a GPU.
   GpuMatrix gpu_matrix() const;
@@ -65,21 +76,23 @@ class Linear {
   at::Tensor packed_;  // bytes: as packed_matrix.h has them on the CPU, as packed_index.h on a GPU
   at::Tensor scales_;  // bytes, on a GPU
   PackedShape shape_;
+  bool in_bytes_ = false;
   at::Tensor bias_;  // [outputs] or undefined
 };
 
 /// Products of one x with several matrices: on a GPU one product with all of them joined, on the
 /// CPU each has its own, so that weights may stay where the file is mapped. Constant after
-/// construction.
+/// construction, but for where the weights lie.
 class LinearGroup {
  public:
   LinearGroup(TensorSource& source, const std::vector<LinearPart>& parts, int64_t inputs, bool bias,
-              std::optional<PackedFormat> format);
+              std::optional<Packing> packing);
 
   /// [rows, outputs] of each part; rows may lie further apart.
   std::vector<at::Tensor> forward(const at::Tensor& x) const;
   /// All parts one below the other, on a GPU.
   const Linear& joined() const { return linears_.front(); }
+  std::vector<Linear>& parts() { return linears_; }
 
  private:
   std::vector<Linear> linears_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "decoder/linear.h"
+#include "layers/linear.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
@@ -27,9 +27,13 @@ constexpr int64_t kFewRows = 32;
 constexpr int64_t kFewRowsOfFastType = 4;
 // The same with AVX-512; packed weights they always multiply in less time there.
 constexpr int64_t kFewRowsOfAvx512 = 64;
-// The same of packed weights where matrix units are the others' way; bfloat16 always goes theirs.
-constexpr int64_t kFewRowsOfInt8 = 12;
-constexpr int64_t kFewRowsOfInt4 = 8;
+// The same of packed weights where the others go through products: of matrix units (bfloat16 always
+// goes theirs), of AVX-512 in bfloat16 and in bytes.
+struct FewRows {
+  int64_t int8, int4;
+};
+constexpr FewRows kFewRowsOfUnits = {12, 8}, kFewRowsOfHalves = {96, 32},
+                  kFewRowsOfBytes = {16, 20};
 // Widened at a time by each thread that packs.
 constexpr int64_t kWidenedWeights = int64_t{1} << 18;
 // Unpacked at a time by each thread.
@@ -51,14 +55,15 @@ int64_t few_rows_of_bfloat16() {
 }  // namespace
 
 Linear::Linear(TensorSource& source, const std::vector<LinearPart>& parts, int64_t inputs,
-               bool bias, std::optional<PackedFormat> format) {
-  if (format) {
-    shape_ = {*format, 0, inputs};
+               bool bias, std::optional<Packing> packing) {
+  if (packing) {
+    shape_ = {packing->format, 0, inputs};
+    in_bytes_ = packing->in_bytes;
     take_packed(source, parts);
   }
   std::vector<at::Tensor> weights, biases;
   for (const LinearPart& part : parts) {
-    if (!format) weights.push_back(source.take(part.name + ".weight", {part.outputs, inputs}));
+    if (!packing) weights.push_back(source.take(part.name + ".weight", {part.outputs, inputs}));
     if (bias) biases.push_back(source.take(part.name + ".bias", {part.outputs}));
   }
   const auto joined = [](const std::vector<at::Tensor>& all) {
@@ -82,7 +87,6 @@ void Linear::take_packed(TensorSource& source, const std::vector<LinearPart>& pa
     const PackedShape shape = {shape_.format, part.outputs, shape_.inputs};
     const at::Tensor rows =
         pack(shape, source.take_stored(part.name + ".weight", {part.outputs, shape_.inputs}));
-    source.let_go(part.name + ".weight");
     if (!on_gpu) {
       packed_ = rows;
       break;
@@ -114,6 +118,14 @@ at::Tensor Linear::pack(const PackedShape& shape, const at::Tensor& stored) cons
   return result;
 }
 
+void Linear::move_weights(HugeMemory& memory) {
+  at::Tensor& weights = packed_.defined() ? packed_ : weight_;
+  // A table that is somebody else's, too, would be there twice.
+  if (!weights.is_cpu() || !weights.is_contiguous() || weights.use_count() > 1) return;
+  const at::Tensor moved = memory.take(weights.sizes(), weights.scalar_type());
+  weights = moved.copy_(weights);
+}
+
 GpuMatrix Linear::gpu_matrix() const {
   GpuMatrix matrix;
   matrix.packed = packed_.defined();
@@ -141,13 +153,18 @@ at::Tensor Linear::forward(const at::Tensor& x) const {
 }
 
 std::optional<ProductWeights> Linear::product_weights(const at::Tensor& x) const {
-  if (!x.is_cpu() || x.scalar_type() != at::kBFloat16 || !has_matrix_units()) return std::nullopt;
+  if (!x.is_cpu() || x.scalar_type() != at::kBFloat16 || product_families().empty()) {
+    return std::nullopt;
+  }
   if (packed_.defined()) {
-    const bool int8 = shape_.format == PackedFormat::kInt8;
-    if (x.size(0) <= (int8 ? kFewRowsOfInt8 : kFewRowsOfInt4)) return std::nullopt;
-    return ProductWeights{shape_, packed_, bias_};
+    const FewRows few = in_bytes_            ? kFewRowsOfBytes
+                        : has_matrix_units() ? kFewRowsOfUnits
+                                             : kFewRowsOfHalves;
+    if (x.size(0) <= (shape_.format == PackedFormat::kInt8 ? few.int8 : few.int4)) return {};
+    return ProductWeights{shape_, packed_, bias_, in_bytes_};
   }
   if (!weight_.is_contiguous()) return std::nullopt;
+  if (!has_matrix_units() && x.size(0) <= kFewRowsOfAvx512) return std::nullopt;
   return ProductWeights{
       {PackedFormat::kBFloat16, weight_.size(0), weight_.size(1)}, weight_, bias_};
 }
@@ -217,14 +234,14 @@ bool Linear::multiply_few_on_gpu(const CudaModule& module, const at::Tensor& x,
 }
 
 LinearGroup::LinearGroup(TensorSource& source, const std::vector<LinearPart>& parts, int64_t inputs,
-                         bool bias, std::optional<PackedFormat> format) {
+                         bool bias, std::optional<Packing> packing) {
   for (const LinearPart& part : parts) outputs_.push_back(part.outputs);
   if (!source.device().is_cpu()) {
-    linears_.emplace_back(source, parts, inputs, bias, format);
+    linears_.emplace_back(source, parts, inputs, bias, packing);
     return;
   }
   for (const LinearPart& part : parts) {
-    linears_.emplace_back(source, std::vector<LinearPart>{part}, inputs, bias, format);
+    linears_.emplace_back(source, std::vector<LinearPart>{part}, inputs, bias, packing);
   }
 }
 

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "base/huge_memory.h"
+
+#include <ATen/ops/from_blob.h>
+#include <c10/core/ScalarType.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+
+#include "base/failure.h"
+
+namespace vlm {
+namespace {
+
+constexpr size_t kPage = size_t{2} << 20;
+constexpr size_t kBlock = size_t{64} << 20;  // only pages that are written to take memory
+constexpr size_t kLine = 64;
+
+size_t round_up(size_t value, size_t to) {
+  return (value + to - 1) / to * to;
+}
+
+}  // namespace
+
+class HugeMemory::Block {
+ public:
+  explicit Block(size_t bytes) : bytes_(bytes), mapped_(bytes + kPage) {
+    start_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (start_ == MAP_FAILED) {
+      throw Failure(ErrorKind::kOutOfMemory, "no memory for " + std::to_string(bytes) +
+                                                 " bytes of weights; use a smaller model or type");
+    }
+#ifdef MADV_HUGEPAGE
+    madvise(data(), bytes_, MADV_HUGEPAGE);
+#endif
+  }
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+  ~Block() {
+    munmap(start_, mapped_);
+  }
+
+  std::byte* data() const {
+    return reinterpret_cast<std::byte*>(round_up(reinterpret_cast<size_t>(start_), kPage));
+  }
+  size_t bytes() const {
+    return bytes_;
+  }
+
+ private:
+  size_t bytes_, mapped_;
+  void* start_;
+};
+
+bool HugeMemory::available() {
+  static const bool there = [] {
+    std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
+    std::string modes;
+    std::getline(file, modes);
+    return modes.find("[always]") != std::string::npos ||
+           modes.find("[madvise]") != std::string::npos;
+  }();
+  return there;
+}
+
+at::Tensor HugeMemory::take(at::IntArrayRef sizes, at::ScalarType type) {
+  size_t bytes = c10::elementSize(type);
+  for (const int64_t size : sizes) bytes *= static_cast<size_t>(size);
+  if (block_ == nullptr || used_ + bytes > block_->bytes()) {
+    block_ = std::make_shared<Block>(std::max(kBlock, round_up(bytes, kPage)));
+    used_ = 0;
+  }
+  std::byte* data = block_->data() + used_;
+  used_ += round_up(bytes, kLine);
+  return at::from_blob(
+      data, sizes, [block = block_](void*) mutable { block.reset(); },
+      at::TensorOptions().dtype(type));
+}
+
+}  // namespace vlm

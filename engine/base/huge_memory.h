@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
+#include <memory>
+
+namespace vlm {
+
+/// Memory for what is read as a whole again and again, such as weights: in large pages where the
+/// operating system gives them to those who ask (Linux: transparent huge pages), since looking up
+/// small ones keeps a processor from reading as fast as memory goes. Thread-bound; what it gave
+/// lives on its own.
+class HugeMemory {
+ public:
+  /// Whether the operating system has such pages. Reentrant.
+  static bool available();
+
+  /// Contiguous, on the CPU, aligned to cache lines, not initialised. Memory comes in blocks that
+  /// are given back when none of their tensors is left. Throws Failure (kOutOfMemory).
+  at::Tensor take(at::IntArrayRef sizes, at::ScalarType type);
+
+ private:
+  class Block;
+
+  std::shared_ptr<Block> block_;
+  size_t used_ = 0;
+};
+
+}  // namespace vlm

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+namespace vlm {
+
+/// `count` pieces of work from `first` on; none are left where it is 0.
+struct Share {
+  int64_t first, count;
+};
+
+/// Shares pieces of work out to libtorch's threads as they come for them, since other programs'
+/// threads hold up one and not the other: `most` at first, one towards the end. claim() is
+/// thread-safe.
+class Shares {
+ public:
+  Shares(int64_t count, int64_t most) : count_(count), most_(most) {}
+
+  Share claim() {
+    int64_t first = next_.load(std::memory_order_relaxed), count = 0;
+    do {
+      count = std::clamp<int64_t>((count_ - first) / (2 * threads_), 1, most_);
+      if (first >= count_) return {count_, 0};
+    } while (!next_.compare_exchange_weak(first, first + count, std::memory_order_relaxed));
+    return {first, std::min(count, count_ - first)};
+  }
+
+  /// Runs `work` on each thread that gets a piece.
+  template <typename Work>
+  void spread(const Work& work) const {
+    at::parallel_for(0, std::min<int64_t>(threads_, count_), 1, [&](int64_t begin, int64_t end) {
+      for (; begin < end; ++begin) work();
+    });
+  }
+
+ private:
+  const int64_t count_, most_;
+  const int64_t threads_ = at::get_num_threads();
+  std::atomic<int64_t> next_ = 0;
+};
+
+}  // namespace vlm
