@@ -331,9 +331,9 @@ vlm::Result<std::shared_ptr<vlm::Engine>> open_engine(const vlm::ModelSpec& spec
   {
     const std::lock_guard lock(mutex);
     for (const Known& one : known) {
-      if (std::shared_ptr<vlm::Engine> engine = one.engine.lock(); engine && one.spec == spec) {
-        return engine;
-      }
+      // Of another spec it might be the last to hold it, and an engine's end takes the mutex.
+      if (!(one.spec == spec)) continue;
+      if (std::shared_ptr<vlm::Engine> engine = one.engine.lock()) return engine;
     }
   }
   std::shared_ptr<vlm::Engine> engine = std::make_shared<FakeEngine>(spec);
