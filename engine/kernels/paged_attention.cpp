@@ -22,15 +22,30 @@ namespace {
 template <int kLanes>
 constexpr int kBlocksOf = kLanes / 4;
 
-VLM_INLINE inline float total(const Lanes<8>& lanes) {
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
-         ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+using Four [[gnu::vector_size(16)]] = float;
+
+// The sums of each of four's lanes.
+VLM_INLINE inline void total(const Lanes<8>* four, Four& sums) {
+  const auto halve = [](const Lanes<8>& a, const Lanes<8>& b, Lanes<8>& half) VLM_INLINE {
+    half = __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14) +
+           __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+  };
+  Lanes<8> ab, cd;
+  halve(four[0], four[1], ab);
+  halve(four[2], four[3], cd);
+  const Lanes<8> all = __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13) +
+                       __builtin_shufflevector(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
+  sums =
+      __builtin_shufflevector(all, all, 0, 1, 2, 3) + __builtin_shufflevector(all, all, 4, 5, 6, 7);
 }
 
-VLM_INLINE inline float total(const Lanes<16>& lanes) {
-  const Lanes<8> halves = __builtin_shufflevector(lanes, lanes, 0, 1, 2, 3, 4, 5, 6, 7) +
-                          __builtin_shufflevector(lanes, lanes, 8, 9, 10, 11, 12, 13, 14, 15);
-  return total(halves);
+VLM_INLINE inline void total(const Lanes<16>* four, Four& sums) {
+  Lanes<8> halves[4];
+  for (int i = 0; i < 4; ++i) {
+    halves[i] = __builtin_shufflevector(four[i], four[i], 0, 1, 2, 3, 4, 5, 6, 7) +
+                __builtin_shufflevector(four[i], four[i], 8, 9, 10, 11, 12, 13, 14, 15);
+  }
+  total(halves, sums);
 }
 
 struct Scratch {
@@ -59,30 +74,43 @@ VLM_INLINE inline void announce(const Group<T>& group, const T* cache, int64_t t
   for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(data + at);
 }
 
-// The scores of `kHeads` query heads from `head` on; each key is read once for all of them.
+// The scores of four: of `kHeads` query heads from `head` on, which is four or one, and of as many
+// tokens from `t` on; each key is read once for all heads.
+template <int kLanes, int kHeads, typename T>
+VLM_INLINE inline void score_four(const Group<T>& group, int64_t head, int64_t t) {
+  constexpr int kTokens = 4 / kHeads;
+  const float* query = group.scratch.query.data() + head * group.dim;
+  const int64_t whole = group.dim / kLanes * kLanes;
+  const T* keys[kTokens];
+  for (int token = 0; token < kTokens; ++token) {
+    // Beyond the end the last token is read again, and forgotten.
+    const int64_t at = std::min(t + token, group.span - 1);
+    keys[token] = group.keys + group.slots[at] * group.slot_stride;
+    announce(group, group.keys, at, group.dim * static_cast<int64_t>(sizeof(T)));
+  }
+  Lanes<kLanes> sums[4] = {};
+  for (int64_t i = 0; i < whole; i += kLanes) {
+    Lanes<kLanes> k[kTokens], q[kHeads];
+    for (int token = 0; token < kTokens; ++token) load<kLanes>(keys[token] + i, k[token]);
+    for (int h = 0; h < kHeads; ++h) load<kLanes>(query + h * group.dim + i, q[h]);
+    for (int one = 0; one < 4; ++one) sums[one] += q[one % kHeads] * k[one % kTokens];
+  }
+  Four totals;
+  total(sums, totals);
+  for (int one = 0; one < 4; ++one) {
+    const int h = one % kHeads, token = one % kTokens;
+    if (t + token >= group.span) break;
+    float sum = totals[one];
+    for (int64_t i = whole; i < group.dim; ++i) {
+      sum += query[h * group.dim + i] * widen(keys[token][i]);
+    }
+    group.scratch.scores[static_cast<size_t>((head + h) * group.span + t + token)] = sum;
+  }
+}
+
 template <int kLanes, int kHeads, typename T>
 VLM_INLINE inline void score(const Group<T>& group, int64_t head) {
-  const float* query = group.scratch.query.data() + head * group.dim;
-  float* scores = group.scratch.scores.data() + head * group.span;
-  const int64_t whole = group.dim / kLanes * kLanes;
-  for (int64_t t = 0; t < group.span; ++t) {
-    const T* key = group.keys + group.slots[t] * group.slot_stride;
-    announce(group, group.keys, t, group.dim * static_cast<int64_t>(sizeof(T)));
-    Lanes<kLanes> sums[kHeads] = {};
-    for (int64_t i = 0; i < whole; i += kLanes) {
-      Lanes<kLanes> k, q;
-      load<kLanes>(key + i, k);
-      for (int h = 0; h < kHeads; ++h) {
-        load<kLanes>(query + h * group.dim + i, q);
-        sums[h] += q * k;
-      }
-    }
-    for (int h = 0; h < kHeads; ++h) {
-      float sum = total(sums[h]);
-      for (int64_t i = whole; i < group.dim; ++i) sum += query[h * group.dim + i] * widen(key[i]);
-      scores[h * group.span + t] = sum;
-    }
-  }
+  for (int64_t t = 0; t < group.span; t += 4 / kHeads) score_four<kLanes, kHeads>(group, head, t);
 }
 
 // Adds `kBlocks` registers' worth of all tokens' values from element `first` on, weighted by the
@@ -133,18 +161,33 @@ VLM_INLINE inline void mix(const Group<T>& group, int64_t head) {
   }
 }
 
+// Weights are rounded to T's precision in effect, so bfloat16 may take the faster exponential.
+template <int kLanes, typename T>
 VLM_INLINE inline void soften(float* scores, int64_t span) {
-  const float top = *std::max_element(scores, scores + span);
-  float total = 0;
-  for (int64_t t = 0; t < span; ++t) total += scores[t] = std::exp(scores[t] - top);
-  for (int64_t t = 0; t < span; ++t) scores[t] /= total;
+  float top = *std::max_element(scores, scores + span), sum = 0;
+  int64_t t = 0;
+  if constexpr (std::is_same_v<T, uint16_t>) {
+    Lanes<kLanes> sums = {};
+    for (; t + kLanes <= span; t += kLanes) {
+      Lanes<kLanes> some;
+      load<kLanes>(scores + t, some);
+      some -= top;
+      exponential<kLanes>(some);
+      sums += some;
+      store<kLanes>(some, scores + t);
+    }
+    for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
+  }
+  for (; t < span; ++t) sum += scores[t] = std::exp(scores[t] - top);
+  const float by = 1 / sum;
+  for (t = 0; t < span; ++t) scores[t] *= by;
 }
 
 template <int kLanes, int kHeads, typename T>
 VLM_INLINE inline void attend_heads(const Group<T>& group, int64_t head) {
   score<kLanes, kHeads>(group, head);
   for (int h = 0; h < kHeads; ++h) {
-    soften(group.scratch.scores.data() + (head + h) * group.span, group.span);
+    soften<kLanes, T>(group.scratch.scores.data() + (head + h) * group.span, group.span);
   }
   mix<kLanes, kHeads>(group, head);
 }
