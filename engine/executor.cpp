@@ -302,11 +302,14 @@ class TorchExecutor : public Executor {
     return result;
   }
 
-  // One matrix after each step from kStepsBeforeMoves on.
+  // One matrix after each step from kStepsBeforeMoves on, as long as there is room: others may have
+  // taken it since, and the step is done without it.
   void move_weights() {
     if (to_move_.empty() || ++steps_ <= kStepsBeforeMoves) return;
-    to_move_.back()->move_weights(large_pages_);
+    Linear* next = to_move_.back();
     to_move_.pop_back();
+    const bool room = available_memory(device_) / 2 > next->bytes();
+    if (!room || !next->move_weights(large_pages_)) to_move_.clear();
   }
 
   // Prompts and sequences that go on, in one pass.

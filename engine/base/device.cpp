@@ -8,7 +8,6 @@
 
 #include <charconv>
 #include <filesystem>
-#include <fstream>
 #include <string_view>
 
 #if defined(__aarch64__)
@@ -16,6 +15,7 @@
 #endif
 
 #include "base/failure.h"
+#include "base/host_memory.h"
 #include "cuda/module.h"
 
 namespace vlm {
@@ -102,14 +102,7 @@ int64_t available_memory(c10::Device device) {
     if (module == nullptr || !module->memory_free(device.index(), &free_bytes)) return 0;
     return static_cast<int64_t>(free_bytes);
   }
-  std::ifstream info("/proc/meminfo");
-  std::string key, unit;
-  int64_t kibibytes = 0;
-  while (info >> key >> kibibytes) {
-    if (key == "MemAvailable:") return kibibytes * 1024;
-    std::getline(info, unit);
-  }
-  return 0;
+  return available_host_memory();
 }
 
 c10::Stream work_stream(c10::Device device) {

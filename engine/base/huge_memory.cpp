@@ -8,8 +8,7 @@
 #include <algorithm>
 #include <fstream>
 #include <string>
-
-#include "base/failure.h"
+#include <utility>
 
 namespace vlm {
 namespace {
@@ -28,20 +27,19 @@ class HugeMemory::Block {
  public:
   explicit Block(size_t bytes) : bytes_(bytes), mapped_(bytes + kPage) {
     start_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (start_ == MAP_FAILED) {
-      throw Failure(ErrorKind::kOutOfMemory, "no memory for " + std::to_string(bytes) +
-                                                 " bytes of weights; use a smaller model or type");
-    }
 #ifdef MADV_HUGEPAGE
-    madvise(data(), bytes_, MADV_HUGEPAGE);
+    if (there()) madvise(data(), bytes_, MADV_HUGEPAGE);
 #endif
   }
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
   ~Block() {
-    munmap(start_, mapped_);
+    if (there()) munmap(start_, mapped_);
   }
 
+  bool there() const {
+    return start_ != MAP_FAILED;
+  }
   std::byte* data() const {
     return reinterpret_cast<std::byte*>(round_up(reinterpret_cast<size_t>(start_), kPage));
   }
@@ -56,11 +54,15 @@ class HugeMemory::Block {
 
 bool HugeMemory::available() {
   static const bool there = [] {
-    std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
+    const std::string directory = "/sys/kernel/mm/transparent_hugepage/";
+    std::ifstream enabled(directory + "enabled"), size(directory + "hpage_pmd_size");
     std::string modes;
-    std::getline(file, modes);
-    return modes.find("[always]") != std::string::npos ||
-           modes.find("[madvise]") != std::string::npos;
+    std::getline(enabled, modes);
+    size_t bytes = 0;
+    size >> bytes;
+    const bool asked =
+        modes.find("[always]") != std::string::npos || modes.find("[madvise]") != std::string::npos;
+    return asked && bytes > 0 && bytes <= kPage;  // half a gigabyte on some Arm kernels
   }();
   return there;
 }
@@ -69,7 +71,9 @@ at::Tensor HugeMemory::take(at::IntArrayRef sizes, at::ScalarType type) {
   size_t bytes = c10::elementSize(type);
   for (const int64_t size : sizes) bytes *= static_cast<size_t>(size);
   if (block_ == nullptr || used_ + bytes > block_->bytes()) {
-    block_ = std::make_shared<Block>(std::max(kBlock, round_up(bytes, kPage)));
+    auto next = std::make_shared<Block>(std::max(kBlock, round_up(bytes, kPage)));
+    if (!next->there()) return {};
+    block_ = std::move(next);
     used_ = 0;
   }
   std::byte* data = block_->data() + used_;

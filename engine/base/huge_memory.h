@@ -18,7 +18,7 @@ class HugeMemory {
   static bool available();
 
   /// Contiguous, on the CPU, aligned to cache lines, not initialised. Memory comes in blocks that
-  /// are given back when none of their tensors is left. Throws Failure (kOutOfMemory).
+  /// are given back when none of their tensors is left. Undefined where the system has no more.
   at::Tensor take(at::IntArrayRef sizes, at::ScalarType type);
 
  private:

@@ -26,12 +26,12 @@ struct DecoderBatch {
   at::Tensor logit_rows;                ///< int64 [results]: rows whose logits are wanted
 };
 
-/// Llama's decoder (transformers models/llama/modeling_llama.py). Weights constant after
-/// construction.
+/// Llama's decoder (transformers models/llama/modeling_llama.py). Constant after
+/// construction, but for where weights lie.
 class Decoder {
  public:
-  /// `format`: how the matrices are packed, where they are. Int4 leaves the output's table at int8,
-  /// whose rounding shows the most and whose size the least.
+  /// `packing`: how the matrices are packed, where they are. Int4 leaves the output's table at
+  /// int8, whose rounding shows the most and whose size the least.
   Decoder(const TextConfig& config, TensorSource& source, at::Device device,
           std::optional<Packing> packing);
 

@@ -59,7 +59,7 @@ class Pass {
   void run() {
     Shares panels(panels_, 1);
     panels.spread([&] {
-      for (Share at = panels.claim(); at.count > 0; at = panels.claim()) lay_out(at.first);
+      for (Shares::Piece at = panels.claim(); at.count > 0; at = panels.claim()) lay_out(at.first);
     });
     int64_t count = 0;
     for (const ProductArgs& one : all_) count += ceil_div(one.shape.outputs, kSpan);
@@ -84,7 +84,7 @@ class Pass {
     return {&all_.back(), all_.back().shape.outputs};
   }
 
-  static Place place(Share spans) { return {spans.first, spans.count, 0}; }
+  static Place place(Shares::Piece spans) { return {spans.first, spans.count, 0}; }
 
   // What the thread gets of the outputs.
   void multiply(Shares& spans) const {
@@ -147,7 +147,7 @@ class Pass {
       block.row_tiles = ceil_div(rows_of(panel), kSide);
       for (int64_t i = 0; i < at.count; ++i) {
         const Part outputs = part(at.first + i);
-        send_for(next, (panel * at.count + i) * share, share, block);
+        if (unit_.fetches) send_for(next, (panel * at.count + i) * share, share, block);
         block.weights = in_place(outputs) ? weights_of(outputs, at.step)
                                           : weights + i * kSpan * stride_of(steps);
         block.weights_stride = in_place(outputs) ? row_bytes_ : stride_of(steps);

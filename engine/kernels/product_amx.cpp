@@ -100,6 +100,7 @@ void multiply(const Block& block) {
 const Unit kAmx = {.depth = kDepth,
                    .row_bytes = kRowBytes,
                    .step_bytes = kStepBytes,
+                   .fetches = true,
                    .in_place = true,
                    .begin = configure,
                    .end = release,

@@ -85,6 +85,7 @@ void multiply(const Block& block) {
 const Unit kAvx512 = {.depth = kDepth,
                       .row_bytes = kRowBytes,
                       .step_bytes = kStepBytes,
+                      .fetches = false,
                       .in_place = true,
                       .begin = [] {},
                       .end = [] {},

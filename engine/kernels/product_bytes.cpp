@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "kernels/avx512.h"
 #include "kernels/bfloat16.h"
@@ -117,7 +118,11 @@ VLM_AVX512 float round_row(const uint16_t* from, int64_t count, std::byte* out) 
     most = _mm512_max_epu16(most, _mm512_and_si512(halves[i], _mm512_set1_epi16(0x7FFF)));
   }
   const float largest = largest_of(most);
-  const float scale = largest < 1e-36F ? 0 : largest / kMost;
+  // Infinity has no scale: its row is no number.
+  const float scale = largest < 1e-36F ? 0
+                      : largest > std::numeric_limits<float>::max()
+                          ? std::numeric_limits<float>::quiet_NaN()
+                          : largest / kMost;
   const __m512 by = _mm512_set1_ps(scale == 0 ? 0 : kMost / largest);
   for (int64_t i = 0; i < kStepInputs / 16; ++i) {
     const __m256i half = _mm512_extracti64x4_epi64(halves[i / 2], 0);
@@ -219,7 +224,8 @@ VLM_AVX512 void lay_out_bytes(const ProductArgs& args, int64_t first, int64_t be
       __m512i sums = _mm512_setzero_si512();
       for (int64_t at = 0; at < kStepInputs; at += 64) {
         const int64_t input = begin + step * kStepInputs + at;
-        __builtin_prefetch(row + input + kFetchedAhead);
+        __builtin_prefetch(row + (shape.format == PackedFormat::kInt8 ? input : input / 2) +
+                           kFetchedAhead);
         const __m512i half = take_half(shape, row, inverse, input);
         _mm512_storeu_si512(to + at, half);
         sums = _mm512_dpbusd_epi32(sums, ones, half);
@@ -235,6 +241,7 @@ VLM_AVX512 void lay_out_bytes(const ProductArgs& args, int64_t first, int64_t be
 const Unit kBytes = {.depth = kStepInputs,
                      .row_bytes = kByteRow,
                      .step_bytes = kByteStep,
+                     .fetches = false,
                      .in_place = false,
                      .begin = [] {},
                      .end = [] {},

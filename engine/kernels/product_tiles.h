@@ -35,8 +35,8 @@ struct Block {
   int64_t row_tiles;  ///< 1 where the second 16 rows of x hold nothing
   bool more;          ///< adds to the sums, which otherwise are written
   float* sums;        ///< [2 of outputs][2 of rows][16 outputs][16 rows]
-  /// What is read later: `ahead_rows` pieces of memory, `ahead_stride` bytes apart, are sent for,
-  /// `ahead_step` bytes further in each step.
+  /// What is read later, for a unit that fetches: `ahead_rows` pieces of memory, `ahead_stride`
+  /// bytes apart, are sent for, `ahead_step` bytes further in each step.
   const std::byte* ahead;
   int64_t ahead_rows, ahead_stride, ahead_step;
 };
@@ -46,6 +46,7 @@ struct Unit {
   int64_t depth;       ///< inputs of a step
   int64_t row_bytes;   ///< of one output's weights of a step, laid out
   int64_t step_bytes;  ///< of kSpan rows of x, laid out
+  bool fetches;        ///< sends for Block::ahead
   bool in_place;       ///< takes bfloat16 weights where they lie, if there are whole steps of them
   void (*begin)();     ///< before a thread's first block
   void (*end)();       ///< after its last

@@ -9,19 +9,19 @@
 
 namespace vlm {
 
-/// `count` pieces of work from `first` on; none are left where it is 0.
-struct Share {
-  int64_t first, count;
-};
-
 /// Shares pieces of work out to libtorch's threads as they come for them, since other programs'
 /// threads hold up one and not the other: `most` at first, one towards the end. claim() is
 /// thread-safe.
 class Shares {
  public:
+  /// `count` pieces of work from `first` on; none are left where it is 0.
+  struct Piece {
+    int64_t first, count;
+  };
+
   Shares(int64_t count, int64_t most) : count_(count), most_(most) {}
 
-  Share claim() {
+  Piece claim() {
     int64_t first = next_.load(std::memory_order_relaxed), count = 0;
     do {
       count = std::clamp<int64_t>((count_ - first) / (2 * threads_), 1, most_);

@@ -174,13 +174,13 @@ class Attention {
   void run() {
     Shares heads(args_.sequences * args_.kv_heads, 1);
     heads.spread([&] {
-      for (Share at = heads.claim(); at.count > 0; at = heads.claim()) lay_out(at.first);
+      for (Shares::Piece at = heads.claim(); at.count > 0; at = heads.claim()) lay_out(at.first);
     });
     // Where causal the last panels take longest, so they are the first.
     Shares panels(args_.sequences * args_.heads * panels_, 1);
     panels.spread([&] {
       kUnit.begin();
-      for (Share at = panels.claim(); at.count > 0; at = panels.claim()) {
+      for (Shares::Piece at = panels.claim(); at.count > 0; at = panels.claim()) {
         const int64_t head = at.first % (args_.sequences * args_.heads);
         attend(head, panels_ - 1 - at.first / (args_.sequences * args_.heads));
       }

@@ -118,12 +118,18 @@ at::Tensor Linear::pack(const PackedShape& shape, const at::Tensor& stored) cons
   return result;
 }
 
-void Linear::move_weights(HugeMemory& memory) {
+int64_t Linear::bytes() const {
+  return static_cast<int64_t>(packed_.defined() ? packed_.nbytes() : weight_.nbytes());
+}
+
+bool Linear::move_weights(HugeMemory& memory) {
   at::Tensor& weights = packed_.defined() ? packed_ : weight_;
   // A table that is somebody else's, too, would be there twice.
-  if (!weights.is_cpu() || !weights.is_contiguous() || weights.use_count() > 1) return;
+  if (!weights.is_cpu() || !weights.is_contiguous() || weights.use_count() > 1) return true;
   const at::Tensor moved = memory.take(weights.sizes(), weights.scalar_type());
+  if (!moved.defined()) return false;
   weights = moved.copy_(weights);
+  return true;
 }
 
 GpuMatrix Linear::gpu_matrix() const {

@@ -52,8 +52,10 @@ class Linear {
   /// cannot be.
   bool forward_into(const at::Tensor& x, const at::Tensor& out) const;
 
-  /// On the CPU: takes the weights to memory that is read faster.
-  void move_weights(HugeMemory& memory);
+  /// Of the weights.
+  int64_t bytes() const;
+  /// On the CPU: takes the weights to memory that is read faster. False where there is none.
+  bool move_weights(HugeMemory& memory);
 
   /// For kernels, on a GPU.
   GpuMatrix gpu_matrix() const;

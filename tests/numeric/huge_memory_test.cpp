@@ -63,6 +63,12 @@ TEST(HugeMemory, takes_what_is_larger_than_a_block_and_nothing) {
   EXPECT_EQ(memory.take({0, 8}, at::kFloat).numel(), 0);
 }
 
+TEST(HugeMemory, gives_nothing_where_there_is_no_more) {
+  HugeMemory memory;
+  EXPECT_FALSE(memory.take({int64_t{1} << 20, kMiB * 64}, at::kByte).defined());
+  EXPECT_TRUE(memory.take({10}, at::kByte).defined());
+}
+
 TEST(HugeMemory, gives_memory_back_and_takes_little_more_than_is_used) {
   const int64_t before = status_mib("VmRSS");
   if (before < 0) GTEST_SKIP() << "no /proc/self/status here";

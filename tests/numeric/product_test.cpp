@@ -218,6 +218,9 @@ TEST_P(ProductValues, what_is_no_number_stays_in_its_row) {
         ASSERT_TRUE(std::isnan(after[i]));
       } else if (i / 20 == 9) {
         ASSERT_FALSE(std::isfinite(after[i]));
+        const bool in_bytes =
+            byte_products() != nullptr && family.product == byte_products()->product;
+        ASSERT_EQ(in_bytes, in_bytes && std::isnan(after[i]));
       } else {
         ASSERT_EQ(after[i], widen(before[i]));
       }

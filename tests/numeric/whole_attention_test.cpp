@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <utility>
 #include <vector>
 
 #include "kernels/bfloat16.h"
@@ -169,6 +169,24 @@ TEST_F(WholeAttentionValues, what_is_no_number_stays_with_those_who_see_it) {
   const std::vector<uint16_t> got = c.solve(0, 1);
   for (size_t i = 0; i < got.size(); ++i) {
     EXPECT_EQ(std::isnan(widen(got[i])), i / 64 >= 40) << "row " << i / 64;
+  }
+}
+
+// Across the parts that keys are met in.
+TEST_F(WholeAttentionValues, a_window_ends_where_it_ends) {
+  using Window = std::pair<int64_t, int64_t>;
+  for (const auto& [rows, window] :
+       {Window{700, 600}, Window{1200, 0}, Window{1200, 513}, Window{1100, 32}, Window{640, 64}}) {
+    for (const int64_t marked : {int64_t{0}, int64_t{31}, int64_t{511}, int64_t{512}, rows - 1}) {
+      Case c({1, rows, 1, 1, 64, true, window});
+      c.qkv_[static_cast<size_t>(marked * c.args_.k_stride + 64)] = 0x7FC0;  // a key
+      const std::vector<uint16_t> got = c.solve(0, 1);
+      for (int64_t row = 0; row < rows; ++row) {
+        const bool sees = row >= marked && (window == 0 || row < marked + window);
+        ASSERT_EQ(std::isnan(widen(got[static_cast<size_t>(row * 64)])), sees)
+            << "row " << row << " of " << rows << ", window " << window << ", key " << marked;
+      }
+    }
   }
 }
 
