@@ -307,7 +307,8 @@ void loaded(GstVlmDescribe* self, vlm::Result<std::shared_ptr<vlm::Engine>> engi
   }
 }
 
-// Called on the loading thread, with no lock.
+// Called on the loading thread, with no lock but the loader's own, which a stop waits for. The
+// engine has set its GPU up by now, so this is quick.
 void announce(GstVlmDescribe* self, const vlm::ModelSpec& spec) {
   if (std::shared_ptr<vlm::Engine> engine = self->d->shared.dispatcher.engine()) {
     gstvlm::announce_cuda_context(GST_ELEMENT(self), engine->info().device);

@@ -103,7 +103,7 @@ struct Loader::Task {
   // Held while the worker speaks to the element, and abandon() waits for that: what the element
   // posts goes through its bin, which GStreamer frees without a look at who is posting. Recursive,
   // since whoever hears of it on the worker may stop the element there. Another thread's change of
-  // state waits for it, as for a streaming thread that posts.
+  // state waits for it, as it does for a streaming thread that posts.
   std::recursive_mutex speaking;
   Done done;  // under `speaking`; empty: abandoned
   std::atomic<int64_t> last_progress_us = 0;
@@ -123,23 +123,6 @@ struct Loader::Task {
     }
     body(owner.get());
     return true;
-  }
-
-  // Runs `announce`, which may take as long as a GPU takes to set up, so nobody waits for it:
-  // instead the bins that its messages go through stay until it is done.
-  void tell_neighbours() {
-    const ElementPtr owner(static_cast<GstElement*>(g_weak_ref_get(&element)));
-    std::vector<ElementPtr> bins;
-    {
-      const std::lock_guard lock(speaking);
-      if (owner == nullptr || !done) {
-        return;
-      }
-      for (GstElement* next = owner.get(); next != nullptr; next = bins.back().get()) {
-        bins.emplace_back(GST_ELEMENT_CAST(gst_object_get_parent(GST_OBJECT(next))));
-      }
-    }
-    announce();
   }
 };
 
@@ -317,7 +300,7 @@ void Loader::run(const std::shared_ptr<Task>& task) {
     task->tell([&](GstElement* element) {
       post_progress(element, GST_PROGRESS_TYPE_COMPLETE, "Loaded " + task->spec.model, 1);
     });
-    task->tell_neighbours();
+    task->tell([&](GstElement*) { task->announce(); });
   }
 }
 

@@ -35,12 +35,12 @@ class Loader {
 
   /// Starts loading for `element`, of which only a weak reference is kept. `done` is called on the
   /// worker, unless abandon() came first, while the element is alive; it must neither call back
-  /// here nor post. `announce` follows where the model was loaded, and may post and take long.
+  /// here nor post. `announce` follows where the model was loaded, and may post.
   void start(const vlm::EngineApi* api, vlm::ModelSpec spec, GstElement* element, Done done,
              std::function<void()> announce);
 
-  /// Lets go of the load under way without waiting for it, only for a message that is being posted.
-  /// After it, `done` is not called and nothing is posted but by an `announce` that has begun.
+  /// Lets go of the load under way without waiting for it, only for a message that is being posted
+  /// or an `announce` that has begun. After it, `done` is not called and nothing is posted.
   void abandon();
 
  private:
