@@ -85,8 +85,7 @@ void install_model(GObjectClass* klass) {
           "quantization", "Quantization",
           "How the language model's weights are held: in 8 or 4 bits they take less memory and are "
           "faster and less exact; w8a8 and w4a8 read pictures and prompts in 8 bits, too, where "
-          "that "
-          "is faster",
+          "that is faster",
           quantization_type(), nick(DEFAULT_QUANTIZATION), kReady));
   /**
    * GstVlmDescribe:trace:

@@ -13,7 +13,9 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/cpu.h"
 
@@ -29,6 +31,17 @@ namespace vlm {
 /// The first `count` of 16 or 32 lanes; all or none beyond either end.
 inline uint32_t first_lanes(int64_t count) {
   return count >= 32 ? ~0u : count <= 0 ? 0u : (1u << count) - 1;
+}
+
+VLM_AVX512 inline __m512i load_line(const std::byte* from) {
+  return _mm512_loadu_si512(from);
+}
+
+/// Four bytes in every lane of 32 bits.
+VLM_AVX512 inline __m512i repeat_word(const std::byte* from) {
+  int word;
+  std::memcpy(&word, from, sizeof word);
+  return _mm512_set1_epi32(word);
 }
 
 // In assembly, since GCC 12 copies whole-number sums back and forth around the intrinsics.

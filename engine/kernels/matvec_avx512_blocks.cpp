@@ -19,10 +19,6 @@ VLM_AVX512 inline __m512 load16(const float* x, int64_t count) {
   return _mm512_maskz_loadu_ps(static_cast<__mmask16>(first_lanes(count)), x);
 }
 
-VLM_AVX512 inline __m512i load(const std::byte* from) {
-  return _mm512_loadu_si512(from);
-}
-
 VLM_AVX512 inline void prefetch(const std::byte* ahead, int64_t lines) {
   for (int64_t line = 0; line < lines; ++line) {
     _mm_prefetch(reinterpret_cast<const char*>(ahead + line * 64), _MM_HINT_T0);
@@ -85,7 +81,7 @@ VLM_AVX512_BFLOAT16 inline void add_exact(const Block& block, int64_t step, __mm
   }
   VLM_UNROLL
   for (int row = 0; row < kRows; ++row) {
-    const auto x = reinterpret_cast<__m512bh>(load(block.x + (step * kRows + row) * 64));
+    const auto x = reinterpret_cast<__m512bh>(load_line(block.x + (step * kRows + row) * 64));
     VLM_UNROLL
     for (int output = 0; output < kOutputs; ++output) {
       sums[row][output] = _mm512_dpbf16_ps(sums[row][output], w[output], x);
@@ -165,7 +161,7 @@ VLM_AVX512 inline void add_int8(const Block& block, int64_t step, Sums<kRows>& s
   }
   VLM_UNROLL
   for (int row = 0; row < kRows; ++row) {
-    const __m512i x = load(block.x + (step * kRows + row) * 64);
+    const __m512i x = load_line(block.x + (step * kRows + row) * 64);
     VLM_UNROLL
     for (int output = 0; output < kOutputs; ++output) {
       const __m512i sum = _mm512_castps_si512(sums[row][output]);
@@ -209,7 +205,8 @@ VLM_AVX512 inline Int4Weights unpack(const std::byte* weights, const std::byte* 
   const __m512i scale =
       _mm512_maskz_permutexvar_epi16(0xAAAAAAAA, spread, _mm512_castsi128_si512(four));
   // 0 … 15 as −8 … 7 in 4 bits.
-  const __m512i bits = _mm512_xor_si512(load(weights), _mm512_set1_epi8(static_cast<char>(0x88)));
+  const __m512i bits =
+      _mm512_xor_si512(load_line(weights), _mm512_set1_epi8(static_cast<char>(0x88)));
   return {{_mm512_srai_epi16(_mm512_slli_epi16(bits, 12), 12),
            _mm512_srai_epi16(_mm512_slli_epi16(bits, 8), 12),
            _mm512_srai_epi16(_mm512_slli_epi16(bits, 4), 12), _mm512_srai_epi16(bits, 12)},
@@ -230,12 +227,12 @@ VLM_AVX512 inline void add_int4(const Block& block, int64_t step, size_t first,
   VLM_UNROLL
   for (int row = 0; row < kRows; ++row, x += 256) {
     __m512i parts[kPair];
-    const __m512i x0 = load(x);
+    const __m512i x0 = load_line(x);
     VLM_UNROLL
     for (int i = 0; i < kPair; ++i) parts[i] = _mm512_madd_epi16(w[i].of[0], x0);
     VLM_UNROLL
     for (int k = 1; k < 4; ++k) {
-      const __m512i xk = load(x + k * 64);
+      const __m512i xk = load_line(x + k * 64);
       VLM_UNROLL
       for (int i = 0; i < kPair; ++i) add_pairs(parts[i], w[i].of[k], xk);
     }
@@ -319,7 +316,7 @@ VLM_AVX512 void lay_out_int4(const float* x, int64_t count, float inverse, int64
                              std::byte* out, int64_t stride) {
   alignas(64) int16_t order[32];
   for (int16_t i = 0; i < 32; ++i) order[i] = static_cast<int16_t>(i % 8 * 4 + i / 8);
-  const __m512i by_place = load(reinterpret_cast<const std::byte*>(order));
+  const __m512i by_place = load_line(reinterpret_cast<const std::byte*>(order));
   for (int64_t i = 0; i < steps * 128; i += 128, out += stride) {
     for (int64_t part = 0; part < 4; ++part) {
       const int64_t at = i + part * 32;

@@ -52,15 +52,13 @@ class Pass {
  public:
   Pass(const std::vector<ProductArgs>& all, const Unit& unit, int64_t first_row, int64_t rows)
       : all_(all), unit_(unit), first_row_(first_row), rows_(rows) {
-    x_ = at::empty({panels_ * steps_ * unit_.step_bytes}, at::kByte);
+    x_ = at::empty({panels_ * steps_ * layout_.step_bytes}, at::kByte);
     scratch_ = at::empty({at::get_num_threads() * scratch_bytes()}, at::kByte);
   }
 
   void run() {
     Shares panels(panels_, 1);
-    panels.spread([&] {
-      for (Shares::Piece at = panels.claim(); at.count > 0; at = panels.claim()) lay_out(at.first);
-    });
+    panels.each([&](int64_t panel) { lay_out(panel); });
     int64_t count = 0;
     for (const ProductArgs& one : all_) count += ceil_div(one.shape.outputs, kSpan);
     Shares spans(count, block_spans_);
@@ -116,14 +114,14 @@ class Pass {
   // Of the chunk that begins at `step`.
   int64_t steps_of(int64_t step) const { return std::min(chunk_, steps_ - step); }
   std::byte* panel_of(int64_t panel, int64_t step) const {
-    return data(x_) + (step * panels_ + panel * steps_of(step)) * unit_.step_bytes;
+    return data(x_) + (step * panels_ + panel * steps_of(step)) * layout_.step_bytes;
   }
   int64_t rows_of(int64_t panel) const { return std::min(kSpan, rows_ - panel * kSpan); }
 
   void lay_out(int64_t panel) const {
     for (int64_t step = 0; step < steps_; step += chunk_) {
-      unit_.lay_out_x(args_, first_row_ + panel * kSpan, rows_of(panel), step * unit_.depth,
-                      steps_of(step), panel_of(panel, step));
+      layout_.lay_out_x(args_, first_row_ + panel * kSpan, rows_of(panel), step * layout_.depth,
+                        steps_of(step), panel_of(panel, step));
     }
   }
 
@@ -137,8 +135,8 @@ class Pass {
     for (int64_t i = 0; i < at.count; ++i) {
       const Part outputs = part(at.first + i);
       if (in_place(outputs)) continue;
-      unit_.lay_out_weights(*outputs.args, outputs.first, at.step * unit_.depth, steps,
-                            weights + i * kSpan * stride_of(steps), stride_of(steps));
+      layout_.lay_out_weights(*outputs.args, outputs.first, at.step * layout_.depth, steps,
+                              weights + i * kSpan * stride_of(steps), stride_of(steps));
     }
     Block block{.steps = steps, .more = at.step > 0};
     const int64_t share = ceil_div(next.count * kSpan, panels_ * at.count);
@@ -154,7 +152,7 @@ class Pass {
         block.sums = chunks() > 1 ? sums + (panel * at.count + i) * kSums : sums;
         unit_.multiply(block);
         if (at.step + steps == steps_) {
-          finish(unit_, *outputs.args, outputs.first, first_row_ + panel * kSpan, rows_of(panel),
+          finish(layout_, *outputs.args, outputs.first, first_row_ + panel * kSpan, rows_of(panel),
                  block.sums);
         }
       }
@@ -182,28 +180,29 @@ class Pass {
 
   // Of weights that are laid out; one line more, so that rows do not all meet in a few sets of the
   // innermost cache.
-  int64_t stride_of(int64_t steps) const { return steps * unit_.row_bytes + kLineBytes; }
+  int64_t stride_of(int64_t steps) const { return steps * layout_.row_bytes + kLineBytes; }
   bool in_place(const Part& outputs) const {
-    return few_ && unit_.in_place && args_.shape.format == PackedFormat::kBFloat16 &&
-           args_.shape.inputs % unit_.depth == 0 && outputs.left() >= kSpan;
+    return few_ && layout_.in_place && args_.shape.format == PackedFormat::kBFloat16 &&
+           args_.shape.inputs % layout_.depth == 0 && outputs.left() >= kSpan;
   }
 
   const std::vector<ProductArgs>& all_;
   const ProductArgs& args_ = all_.front();  // for what they have in common
   const Unit& unit_;
+  const Layout& layout_ = unit_.layout;
   const int64_t first_row_, rows_;
   const int64_t panels_ = ceil_div(rows_, kSpan);
-  const int64_t steps_ = ceil_div(args_.shape.inputs, unit_.depth);
+  const int64_t steps_ = ceil_div(args_.shape.inputs, layout_.depth);
   const bool few_ = panels_ <= kFewPanels;
   // Chunks of about the same size.
   const int64_t chunk_ =
-      few_ ? steps_ : ceil_div(steps_, ceil_div(steps_, kBlockInputs / unit_.depth));
+      few_ ? steps_ : ceil_div(steps_, ceil_div(steps_, kBlockInputs / layout_.depth));
   const int64_t block_spans_ = (few_ ? kFewOutputs : kBlockOutputs) / kSpan;
   const int64_t row_bytes_ = args_.shape.row_bytes();
   // Of weights as they come.
-  const int64_t step_bytes_ = args_.shape.format == PackedFormat::kBFloat16 ? unit_.depth * 2
-                              : args_.shape.format == PackedFormat::kInt8   ? unit_.depth
-                                                                            : unit_.depth / 2;
+  const int64_t step_bytes_ = args_.shape.format == PackedFormat::kBFloat16 ? layout_.depth * 2
+                              : args_.shape.format == PackedFormat::kInt8   ? layout_.depth
+                                                                            : layout_.depth / 2;
   at::Tensor x_, scratch_;
 };
 

@@ -97,17 +97,8 @@ void multiply(const Block& block) {
 
 }  // namespace
 
-const Unit kAmx = {.depth = kDepth,
-                   .row_bytes = kRowBytes,
-                   .step_bytes = kStepBytes,
-                   .fetches = true,
-                   .in_place = true,
-                   .begin = configure,
-                   .end = release,
-                   .multiply = multiply,
-                   .lay_out_x = lay_out_x,
-                   .lay_out_weights = lay_out_weights,
-                   .scale = weight_scale};
+const Unit kAmx = {
+    .layout = kHalves, .fetches = true, .begin = configure, .end = release, .multiply = multiply};
 
 bool claim_amx() {
 #if defined(__linux__)

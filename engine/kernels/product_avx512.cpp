@@ -4,8 +4,6 @@
 
 #if defined(__x86_64__)
 
-#include <cstring>
-
 #include "kernels/avx512.h"
 
 namespace vlm::tiles {
@@ -14,14 +12,12 @@ namespace {
 constexpr int kAtOnce = 16;  // sums in registers, of outputs times tiles of rows
 
 VLM_AVX512_BFLOAT16 inline __m512bh pairs(const std::byte* from) {
-  return reinterpret_cast<__m512bh>(_mm512_loadu_si512(from));
+  return reinterpret_cast<__m512bh>(load_line(from));
 }
 
 // One output's pair of inputs for all rows.
 VLM_AVX512_BFLOAT16 inline __m512bh pair(const std::byte* from) {
-  int both;
-  std::memcpy(&both, from, sizeof both);
-  return reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
+  return reinterpret_cast<__m512bh>(repeat_word(from));
 }
 
 // kAtOnce / kRowTiles of the block's outputs from `output` on.
@@ -30,7 +26,7 @@ VLM_AVX512_BFLOAT16 void multiply_part(const Block& block, int64_t output) {
   constexpr int kOutputs = kAtOnce / kRowTiles;
   const std::byte* weights = block.weights + output * block.weights_stride;
   const std::byte* x = block.x;
-  float* sums = block.sums + output / kSide * 2 * kSide * kSide + output % kSide * kSide;
+  float* sums = block.sums + sums_at(output, 0);
   __m512 all[kOutputs][kRowTiles];
   VLM_UNROLL
   for (int i = 0; i < kOutputs; ++i) {
@@ -82,17 +78,8 @@ void multiply(const Block& block) {
 
 }  // namespace
 
-const Unit kAvx512 = {.depth = kDepth,
-                      .row_bytes = kRowBytes,
-                      .step_bytes = kStepBytes,
-                      .fetches = false,
-                      .in_place = true,
-                      .begin = [] {},
-                      .end = [] {},
-                      .multiply = multiply,
-                      .lay_out_x = lay_out_x,
-                      .lay_out_weights = lay_out_weights,
-                      .scale = weight_scale};
+const Unit kAvx512 = {
+    .layout = kHalves, .fetches = false, .begin = [] {}, .end = [] {}, .multiply = multiply};
 
 }  // namespace vlm::tiles
 

@@ -30,16 +30,6 @@ constexpr int kAtOnce = 16;                    // sums in registers, of outputs 
 constexpr int64_t kFetchedAhead = 4096;
 constexpr float kMost = 127;
 
-VLM_AVX512 inline __m512i load_quads(const std::byte* from) {
-  return _mm512_loadu_si512(from);
-}
-
-VLM_AVX512 inline __m512i same_quad(const std::byte* from) {
-  int quad;
-  std::memcpy(&quad, from, sizeof quad);
-  return _mm512_set1_epi32(quad);
-}
-
 // kAtOnce / kRowTiles of a step's outputs from `weights` on. `x`: both tiles' values, then their
 // scales.
 template <int kRowTiles>
@@ -49,7 +39,7 @@ VLM_AVX512 VLM_INLINE inline void multiply_outputs(const std::byte* weights, int
   __m512i all[kOutputs][kRowTiles];
   VLM_UNROLL
   for (int i = 0; i < kOutputs; ++i) {
-    const __m512i start = same_quad(weights + i * stride + kStepInputs);
+    const __m512i start = repeat_word(weights + i * stride + kStepInputs);
     VLM_UNROLL
     for (int tile = 0; tile < kRowTiles; ++tile) all[i][tile] = start;
   }
@@ -57,10 +47,10 @@ VLM_AVX512 VLM_INLINE inline void multiply_outputs(const std::byte* weights, int
     __m512i both[kRowTiles];
     VLM_UNROLL
     for (int tile = 0; tile < kRowTiles; ++tile)
-      both[tile] = load_quads(x + tile * kValueBytes + quad * 64);
+      both[tile] = load_line(x + tile * kValueBytes + quad * 64);
     VLM_UNROLL
     for (int i = 0; i < kOutputs; ++i) {
-      const __m512i weight = same_quad(weights + i * stride + quad * 4);
+      const __m512i weight = repeat_word(weights + i * stride + quad * 4);
       VLM_UNROLL
       for (int tile = 0; tile < kRowTiles; ++tile) {
         add_quads(all[i][tile], both[tile], weight);
@@ -86,9 +76,8 @@ VLM_AVX512 void multiply_steps(const Block& block) {
   const std::byte* x = block.x;
   for (int64_t step = 0; step < block.steps; ++step, weights += kByteRow, x += kByteStep) {
     for (int64_t output = 0; output < kSpan; output += kAtOnce / kRowTiles) {
-      multiply_outputs<kRowTiles>(
-          weights + output * block.weights_stride, block.weights_stride, x, block.more || step > 0,
-          block.sums + output / kSide * 2 * kSide * kSide + output % kSide * kSide);
+      multiply_outputs<kRowTiles>(weights + output * block.weights_stride, block.weights_stride, x,
+                                  block.more || step > 0, block.sums + sums_at(output, 0));
     }
   }
 }
@@ -153,7 +142,7 @@ VLM_AVX512 void lay_out_rows(const ProductArgs& args, int64_t first, int64_t cou
       for (int64_t half = 0; half < kStepInputs / 64; ++half) {
         __m512i quads[kSide];
         VLM_UNROLL
-        for (int64_t i = 0; i < kSide; ++i) quads[i] = load_quads(rows[i] + half * 64);
+        for (int64_t i = 0; i < kSide; ++i) quads[i] = load_line(rows[i] + half * 64);
         transpose(quads);
         std::byte* to = out + tile * kValueBytes + half * 16 * 64;
         VLM_UNROLL
@@ -236,19 +225,18 @@ VLM_AVX512 void lay_out_bytes(const ProductArgs& args, int64_t first, int64_t be
   }
 }
 
+constexpr Layout kByteLayout = {.depth = kStepInputs,
+                                .row_bytes = kByteRow,
+                                .step_bytes = kByteStep,
+                                .in_place = false,
+                                .lay_out_x = lay_out_rows,
+                                .lay_out_weights = lay_out_bytes,
+                                .scale = row_scale};
+
 }  // namespace
 
-const Unit kBytes = {.depth = kStepInputs,
-                     .row_bytes = kByteRow,
-                     .step_bytes = kByteStep,
-                     .fetches = false,
-                     .in_place = false,
-                     .begin = [] {},
-                     .end = [] {},
-                     .multiply = multiply,
-                     .lay_out_x = lay_out_rows,
-                     .lay_out_weights = lay_out_bytes,
-                     .scale = row_scale};
+const Unit kBytes = {
+    .layout = kByteLayout, .fetches = false, .begin = [] {}, .end = [] {}, .multiply = multiply};
 
 }  // namespace vlm::tiles
 

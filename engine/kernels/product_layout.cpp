@@ -73,8 +73,6 @@ int64_t steps_within(const PackedShape& shape, int64_t begin, int64_t steps) {
   return std::min(steps, (shape.padded_inputs() - begin) / kDepth);
 }
 
-}  // namespace
-
 VLM_AVX512 void lay_out_x(const ProductArgs& args, int64_t first, int64_t count, int64_t begin,
                           int64_t steps, std::byte* out) {
   const int64_t inputs = args.shape.inputs;
@@ -122,6 +120,8 @@ VLM_AVX512_BFLOAT16 void lay_out_weights(const ProductArgs& args, int64_t first,
   }
 }
 
+}  // namespace
+
 float weight_scale(const PackedShape& shape, const std::byte* row) {
   if (shape.format != PackedFormat::kInt8) return 1;
   float scale;
@@ -129,7 +129,15 @@ float weight_scale(const PackedShape& shape, const std::byte* row) {
   return scale;
 }
 
-VLM_AVX512_BFLOAT16 void finish(const Unit& unit, const ProductArgs& args, int64_t output,
+const Layout kHalves = {.depth = kDepth,
+                        .row_bytes = kRowBytes,
+                        .step_bytes = kStepBytes,
+                        .in_place = true,
+                        .lay_out_x = lay_out_x,
+                        .lay_out_weights = lay_out_weights,
+                        .scale = weight_scale};
+
+VLM_AVX512_BFLOAT16 void finish(const Layout& layout, const ProductArgs& args, int64_t output,
                                 int64_t row, int64_t rows, const float* sums) {
   const PackedShape& shape = args.shape;
   const int64_t outputs = std::min(kSpan, shape.outputs - output);
@@ -138,7 +146,7 @@ VLM_AVX512_BFLOAT16 void finish(const Unit& unit, const ProductArgs& args, int64
   biases.fill(0);
   for (int64_t i = 0; i < outputs; ++i) {
     const auto k = static_cast<size_t>(i);
-    scales[k] = unit.scale(shape, args.weights + (output + i) * shape.row_bytes());
+    scales[k] = layout.scale(shape, args.weights + (output + i) * shape.row_bytes());
     if (args.bias != nullptr) biases[k] = widen(args.bias[output + i]);
   }
   const uint32_t mask = first_lanes(outputs);
@@ -146,8 +154,8 @@ VLM_AVX512_BFLOAT16 void finish(const Unit& unit, const ProductArgs& args, int64
     __m512i low[kSide], high[kSide];
     VLM_UNROLL
     for (int64_t i = 0; i < kSide; ++i) {
-      low[i] = _mm512_loadu_si512(sums + (tile * kSide + i) * kSide);
-      high[i] = _mm512_loadu_si512(sums + ((2 + tile) * kSide + i) * kSide);
+      low[i] = _mm512_loadu_si512(sums + sums_at(i, tile));
+      high[i] = _mm512_loadu_si512(sums + sums_at(kSide + i, tile));
     }
     transpose(low);
     transpose(high);

@@ -26,11 +26,18 @@ inline int64_t ceil_div(int64_t value, int64_t by) {
   return (value + by - 1) / by;
 }
 
+/// Where the sums of an output with the 16 rows of a tile are among a block's, or behind each other
+/// those of several blocks of outputs.
+inline int64_t sums_at(int64_t output, int64_t row_tile) {
+  return output / kSpan * kSums + (output % kSpan / kSide * 2 + row_tile) * kSide * kSide +
+         output % kSide * kSide;
+}
+
 /// kSpan outputs times kSpan rows of x.
 struct Block {
-  const std::byte* weights;  ///< [32 outputs][steps][Unit::row_bytes]
+  const std::byte* weights;  ///< [32 outputs][steps][Layout::row_bytes]
   int64_t weights_stride;    ///< bytes from one output to the next
-  const std::byte* x;        ///< [steps][Unit::step_bytes]
+  const std::byte* x;        ///< [steps][Layout::step_bytes]
   int64_t steps;
   int64_t row_tiles;  ///< 1 where the second 16 rows of x hold nothing
   bool more;          ///< adds to the sums, which otherwise are written
@@ -41,16 +48,12 @@ struct Block {
   int64_t ahead_rows, ahead_stride, ahead_step;
 };
 
-/// How a kind of processor multiplies blocks.
-struct Unit {
+/// How the factors of one kind of numbers lie in a block.
+struct Layout {
   int64_t depth;       ///< inputs of a step
-  int64_t row_bytes;   ///< of one output's weights of a step, laid out
-  int64_t step_bytes;  ///< of kSpan rows of x, laid out
-  bool fetches;        ///< sends for Block::ahead
-  bool in_place;       ///< takes bfloat16 weights where they lie, if there are whole steps of them
-  void (*begin)();     ///< before a thread's first block
-  void (*end)();       ///< after its last
-  void (*multiply)(const Block& block);
+  int64_t row_bytes;   ///< of one output's weights of a step
+  int64_t step_bytes;  ///< of kSpan rows of x
+  bool in_place;       ///< bfloat16 weights lie so themselves, if there are whole steps of them
   /// Rows [first, first + count) of x, inputs [begin, begin + steps · depth), as kSpan rows of a
   /// block has them; zeros beyond either end. count: 1 … kSpan.
   void (*lay_out_x)(const ProductArgs& args, int64_t first, int64_t count, int64_t begin,
@@ -60,20 +63,26 @@ struct Unit {
                           std::byte* out, int64_t stride);
   float (*scale)(const PackedShape& shape, const std::byte* row);
 };
+extern const Layout kHalves;  ///< bfloat16
+
+/// How a kind of processor multiplies blocks.
+struct Unit {
+  const Layout& layout;
+  bool fetches;     ///< sends for Block::ahead
+  void (*begin)();  ///< before a thread's first block
+  void (*end)();    ///< after its last
+  void (*multiply)(const Block& block);
+};
 extern const Unit kAmx;     ///< has_matrix_units()
 extern const Unit kAvx512;  ///< has_avx512_bfloat16()
 extern const Unit kBytes;   ///< has_avx512_bfloat16(); weights in 8 or 4 bits
 
-// Of both units for bfloat16.
-void lay_out_x(const ProductArgs& args, int64_t first, int64_t count, int64_t begin, int64_t steps,
-               std::byte* out);
-void lay_out_weights(const ProductArgs& args, int64_t first, int64_t begin, int64_t steps,
-                     std::byte* out, int64_t stride);
+/// The scale of an int8 row, 1 of others.
 float weight_scale(const PackedShape& shape, const std::byte* row);
 
 /// Rounds a block's sums, scaled and with the bias, into y.
-void finish(const Unit& unit, const ProductArgs& args, int64_t output, int64_t row, int64_t rows,
-            const float* sums);
+void finish(const Layout& layout, const ProductArgs& args, int64_t output, int64_t row,
+            int64_t rows, const float* sums);
 
 /// Asks the operating system for the matrix units, once. False where there are none. Reentrant.
 bool claim_amx();

@@ -30,6 +30,16 @@ class Shares {
     return {first, std::min(count, count_ - first)};
   }
 
+  /// Calls `work` with each piece.
+  template <typename Work>
+  void each(const Work& work) {
+    spread([&] {
+      for (Piece at = claim(); at.count > 0; at = claim()) {
+        for (int64_t i = 0; i < at.count; ++i) work(at.first + i);
+      }
+    });
+  }
+
   /// Runs `work` on each thread that gets a piece.
   template <typename Work>
   void spread(const Work& work) const {

@@ -34,7 +34,6 @@ constexpr int64_t kKeysAtOnce = 512;
 // Instead of a score that may not be seen: so low that its weight is nothing, and a number, so that
 // differences are.
 constexpr float kUnseen = -1e30F;
-constexpr int64_t kRowTile = kSide * kSide;  // sums of one tile of rows
 constexpr const Unit& kUnit = kAvx512;
 
 template <typename T>
@@ -52,9 +51,8 @@ struct Panel {
   std::array<float, kSpan> most, total;
 };
 
-VLM_AVX512 inline float* scores_of(const Panel& panel, int64_t key, int64_t tile) {
-  return panel.scores + key / kSpan * kSums + (key % kSpan / kSide * 2 + tile) * kRowTile +
-         key % kSide * kSide;
+inline float* scores_of(const Panel& panel, int64_t key, int64_t tile) {
+  return panel.scores + sums_at(key, tile);
 }
 
 // Of 16 queries from `query` on, the scores of keys [first, first + count) that they may not see.
@@ -100,8 +98,7 @@ VLM_AVX512_BFLOAT16 void soften(const WholeAttentionArgs& args, Panel& panel, in
     const __m512 factor = exponential_of(_mm512_sub_ps(before, most));
     total = _mm512_mul_ps(factor, _mm512_loadu_ps(&panel.total[tile * kSide]));
     for (int64_t dim = 0; dim < dims; ++dim) {
-      float* sums = panel.sums + dim / kSpan * kSums + (dim % kSpan / kSide * 2 + tile) * kRowTile +
-                    dim % kSide * kSide;
+      float* sums = panel.sums + sums_at(dim, tile);
       _mm512_storeu_ps(sums, _mm512_mul_ps(factor, _mm512_loadu_ps(sums)));
     }
   }
@@ -127,8 +124,7 @@ VLM_AVX512_BFLOAT16 void store_tile(const WholeAttentionArgs& args, const Panel&
                                     int64_t tile, int64_t count, uint16_t* out) {
   const __m512 by = _mm512_div_ps(_mm512_set1_ps(1), _mm512_loadu_ps(&panel.total[tile * kSide]));
   for (int64_t dim = 0; dim < args.head_dim; dim += kSide) {
-    const float* sums =
-        panel.sums + dim / kSpan * kSums + (dim % kSpan / kSide * 2 + tile) * kRowTile;
+    const float* sums = panel.sums + sums_at(dim, tile);
     __m512i rows[kSide];
     VLM_UNROLL
     for (int64_t i = 0; i < kSide; ++i) {
@@ -173,9 +169,7 @@ class Attention {
 
   void run() {
     Shares heads(args_.sequences * args_.kv_heads, 1);
-    heads.spread([&] {
-      for (Shares::Piece at = heads.claim(); at.count > 0; at = heads.claim()) lay_out(at.first);
-    });
+    heads.each([&](int64_t head) { lay_out(head); });
     // Where causal the last panels take longest, so they are the first.
     Shares panels(args_.sequences * args_.heads * panels_, 1);
     panels.spread([&] {
@@ -241,7 +235,7 @@ class Attention {
     ProductArgs x;
     x.shape = {PackedFormat::kBFloat16, 0, padded};
     x.x = panel.rows;
-    kUnit.lay_out_x(x, 0, count, 0, steps_, panel.x);
+    kUnit.layout.lay_out_x(x, 0, count, 0, steps_, panel.x);
   }
 
   // One panel of queries of one head of one sequence.
@@ -277,7 +271,7 @@ class Attention {
     block.x = panel.x;
     for (int64_t i = 0; i < keys; i += kSpan) {
       block.weights = at_byte<std::byte>(keys_, kv_head * key_bytes() + (key + i) * key_stride());
-      block.sums = panel.scores + i / kSpan * kSums;
+      block.sums = scores_of(panel, i, 0);
       kUnit.multiply(block);
     }
     for (int64_t tile = 0; tile < block.row_tiles; ++tile) {
@@ -294,7 +288,7 @@ class Attention {
     for (int64_t i = 0; i < steps_; ++i) {
       block.weights = at_byte<std::byte>(
           values_, kv_head * value_bytes() + i * kSpan * value_stride() + key * 2);
-      block.sums = panel.sums + i * kSums;
+      block.sums = panel.sums + sums_at(i * kSpan, 0);
       kUnit.multiply(block);
     }
   }

@@ -2,6 +2,7 @@
 #include "projector/projector.h"
 
 #include <string>
+
 #include "kernels/activation.h"
 
 namespace vlm {
