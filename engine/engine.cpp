@@ -42,10 +42,20 @@ std::unique_ptr<Engine> build_engine(const ModelSpec& spec,
   return std::make_unique<Scheduler>(std::move(model), std::move(executor));
 }
 
+Result<std::shared_ptr<const Checkpoint>> open_checkpoint(const ModelSpec& spec) {
+  if (spec.prompt_chunk < 0) {
+    return Error{ErrorKind::kInvalidArgument,
+                 "prompt_chunk is " + std::to_string(spec.prompt_chunk) +
+                     "; it is a number of tokens, or 0 for as many as suit the device",
+                 {}};
+  }
+  return Checkpoint::open(spec);
+}
+
 Result<std::unique_ptr<Engine>> load_engine(const ModelSpec& spec, const LoadProgress& progress,
                                             std::stop_token stop) {
   progress(0, "checkpoint");
-  Result<std::shared_ptr<const Checkpoint>> checkpoint = Checkpoint::open(spec);
+  Result<std::shared_ptr<const Checkpoint>> checkpoint = open_checkpoint(spec);
   if (!checkpoint) {
     return checkpoint.error();
   }
@@ -56,7 +66,7 @@ Result<std::unique_ptr<Engine>> load_engine(const ModelSpec& spec, const LoadPro
 
 Status check_model(const ModelSpec& spec) {
   return guarded([&]() -> Status {
-    const auto checkpoint = Checkpoint::open(spec);
+    const auto checkpoint = open_checkpoint(spec);
     return checkpoint ? ok_status() : Status(checkpoint.error());
   });
 }

@@ -17,6 +17,7 @@
 #include <atomic>
 #include <map>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "base/device.h"
@@ -46,6 +47,9 @@ constexpr size_t kImagesPerPass = 16;
 // What reads its weights so often is worth large pages, which are read faster than small ones and
 // the file's mapping, and which take time to get: more than one description is worth.
 constexpr int64_t kStepsBeforeMoves = 128;
+// On a CPU: products of so many rows are about as fast, row by row, as those of more. On a GPU they
+// are not, and a whole context takes no longer there than people notice.
+constexpr int64_t kPromptChunk = 128;
 // Of the cache, behind those that sequences may have.
 constexpr int64_t kSpareSlots = 1;
 
@@ -53,7 +57,8 @@ struct TorchImageEmbeds : ImageEmbeds {
   std::vector<at::Tensor> pictures;  ///< each [tokens, hidden_size]
 };
 
-ExecutorLimits choose_limits(const TextConfig& config, at::ScalarType dtype, at::Device device) {
+ExecutorLimits choose_limits(const TextConfig& config, at::ScalarType dtype, at::Device device,
+                             int64_t prompt_chunk) {
   const int64_t slot_bytes =
       KvCache::slot_bytes(config, static_cast<int64_t>(c10::elementSize(dtype)));
   const int64_t context = context_length(config);
@@ -70,7 +75,8 @@ ExecutorLimits choose_limits(const TextConfig& config, at::ScalarType dtype, at:
                       std::to_string(budget) + " bytes are free, one token takes " +
                       std::to_string(slot_bytes) + "; use a smaller model or type");
   }
-  return {std::clamp<int64_t>(slots / 64, 64, 256), slots};
+  if (prompt_chunk == 0) prompt_chunk = device.is_cpu() ? kPromptChunk : context;
+  return {std::clamp<int64_t>(slots / 64, 64, 256), slots, prompt_chunk};
 }
 
 // How matrices are packed; nothing: they are not.
@@ -99,7 +105,7 @@ class TorchExecutor : public Executor {
   /// The caller's current stream is `stream`.
   TorchExecutor(std::shared_ptr<const Checkpoint> checkpoint, at::Device device,
                 std::optional<c10::Stream> stream, DType dtype, const Packings& packings,
-                TensorSource source)
+                int64_t prompt_chunk, TensorSource source)
       : checkpoint_(std::move(checkpoint)),
         config_(checkpoint_->config()),
         device_(device),
@@ -109,7 +115,7 @@ class TorchExecutor : public Executor {
         projector_(config_, source, packings.tower),
         merge_(config_, source),
         decoder_(config_.text, source, device, packings.decoder),
-        limits_(choose_limits(config_.text, dtype_, device)),
+        limits_(choose_limits(config_.text, dtype_, device, prompt_chunk)),
         cache_(config_.text, limits_.cache_slots + kSpareSlots,
                at::TensorOptions().dtype(dtype_).device(device)),
         buffers_(limits_.max_rows, std::min(context_length(config_.text), limits_.cache_slots),
@@ -252,13 +258,15 @@ class TorchExecutor : public Executor {
     Rows rows;
     for (const PromptPart& part : plan.prompts) {
       const auto first = static_cast<int64_t>(ids.size());
-      const auto length = static_cast<int64_t>(part.ids->size());
-      ids.insert(ids.end(), part.ids->begin(), part.ids->end());
-      lengths.insert(lengths.end(), static_cast<size_t>(length), length);
-      slots.insert(slots.end(), part.slots->begin(), part.slots->end());
-      for (int64_t position = 0; position < length; ++position) positions.push_back(position);
-      logit_rows.push_back(first + length - 1);
-      rows.batch.prompt_lengths.push_back(length);
+      const auto own = [&](const auto& all) {
+        return std::span(all).subspan(part.first, part.count);
+      };
+      ids.insert(ids.end(), own(*part.ids).begin(), own(*part.ids).end());
+      slots.insert(slots.end(), own(*part.slots).begin(), own(*part.slots).end());
+      lengths.insert(lengths.end(), part.count, static_cast<int64_t>(part.ids->size()));
+      for (int64_t i = part.first; i < part.end(); ++i) positions.push_back(i);
+      if (part.last()) logit_rows.push_back(first + part.count - 1);
+      rows.batch.prompts.push_back({part.count, sequence_of(part)});
       place_pictures(part, first, ids, rows.placements);
     }
     buffers_.fill(plan.decodes);
@@ -278,18 +286,27 @@ class TorchExecutor : public Executor {
     return rows;
   }
 
-  // The placeholder's id may lie outside the embedding table, so it gives way to one that does not.
+  at::Tensor sequence_of(const PromptPart& part) const {
+    if (part.first == 0) return {};
+    return at::tensor(at::ArrayRef(*part.slots).slice(0, part.end()), at::kInt)
+        .to(device_, at::kLong);
+  }
+
+  // What of the pictures lies in this part, whose first row is `first`. The placeholder's id may
+  // lie outside the embedding table, so it gives way to one that does not.
   static void place_pictures(const PromptPart& part, int64_t first, std::vector<int64_t>& ids,
                              std::vector<ImagePlacement>& placements) {
     if (part.images == nullptr) return;
     const auto& images = static_cast<const TorchImageEmbeds&>(*part.images);
-    const auto end = first + static_cast<int64_t>(part.ids->size());
     for (size_t i = 0; i < part.image_offsets->size(); ++i) {
-      const int64_t row = first + (*part.image_offsets)[i];
+      const int64_t offset = (*part.image_offsets)[i];
+      const int64_t begin = std::max(offset, part.first);
       // A prompt may end in the middle of a picture.
-      const int64_t count = std::min(images.pictures[i].size(0), end - row);
-      placements.push_back({row, images.pictures[i].narrow(0, 0, count)});
-      std::fill_n(ids.begin() + row, count, 0);
+      const int64_t end = std::min(offset + images.pictures[i].size(0), part.end());
+      if (begin >= end) continue;
+      const int64_t row = first + begin - part.first;
+      placements.push_back({row, images.pictures[i].slice(0, begin - offset, end - offset)});
+      std::fill_n(ids.begin() + row, end - begin, 0);
     }
   }
 
@@ -326,7 +343,8 @@ class TorchExecutor : public Executor {
     StepPlan prompts;
     prompts.prompts = plan.prompts;
     std::vector<Choice> choices;
-    const auto first = static_cast<int64_t>(plan.prompts.size());
+    const int64_t first = std::count_if(plan.prompts.begin(), plan.prompts.end(),
+                                        [](const PromptPart& part) { return part.last(); });
     for (const Choice& choice : plan.choices) {
       const bool of_prompt = choice.first_row < first;
       (of_prompt ? prompts.choices : choices).push_back(choice);
@@ -340,17 +358,16 @@ class TorchExecutor : public Executor {
   }
 
   void keep_traces(const StepPlan& plan, const at::Tensor& embeds, const at::Tensor& logits) {
-    int64_t first = 0;
-    for (size_t i = 0; i < plan.prompts.size(); ++i) {
-      const PromptPart& part = plan.prompts[i];
-      const auto length = static_cast<int64_t>(part.ids->size());
+    int64_t first = 0, result = 0;
+    for (const PromptPart& part : plan.prompts) {
       if (!part.trace_path.empty()) {
         Tensors& kept = traces_[part.trace_path];
-        kept["inputs_embeds"] = embeds.narrow(0, first, length).to(at::kFloat);
+        kept["inputs_embeds"] = embeds.narrow(0, first, part.count).to(at::kFloat);
         kept["prompt_ids"] = at::tensor(*part.ids, at::kLong);
-        kept["first_logits"] = logits.select(0, static_cast<int64_t>(i)).clone();
+        kept["first_logits"] = logits.select(0, result).clone();
       }
-      first += length;
+      first += part.count;
+      result += part.last() ? 1 : 0;
     }
   }
 
@@ -402,7 +419,7 @@ std::unique_ptr<Executor> make_executor(const ModelSpec& spec,
     const c10::OptionalStreamGuard stream_guard(stream);
     TensorSource source(checkpoint->weights(), device, scalar_type(dtype), progress, stop);
     return std::make_unique<TorchExecutor>(std::move(checkpoint), device, stream, dtype, packings,
-                                           std::move(source));
+                                           spec.prompt_chunk, std::move(source));
   });
 }
 

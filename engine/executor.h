@@ -18,6 +18,7 @@ namespace vlm {
 struct ExecutorLimits {
   int64_t max_rows = 0;     ///< sequences (beams counted each) in one step
   int64_t cache_slots = 0;  ///< tokens in the cache, over all sequences
+  int64_t prompt_chunk = 0;  ///< tokens of prompts in a step beside texts under way; 1 at least
   bool looks_ahead = false;  ///< DecodePart::upcoming is of use
 };
 

@@ -37,7 +37,8 @@ std::string engine_key(const ModelSpec& spec) {
   }
   key += (spec.device == "cuda" ? "cuda:0" : spec.device) + '\n';
   key += std::to_string(static_cast<int>(spec.dtype)) + '\n';
-  key += std::to_string(static_cast<int>(spec.quantization));
+  key += std::to_string(static_cast<int>(spec.quantization)) + '\n';
+  key += std::to_string(spec.prompt_chunk);
   return key;
 }
 

@@ -25,8 +25,8 @@ PagedAttentionArgs attention_args(const TextConfig& config, const at::Tensor& q,
                                   const at::Tensor& keys, const at::Tensor& values,
                                   const CachedRows& cached, const at::Tensor& out, KernelType type);
 
-/// Causal attention within one whole prompt. q [tokens, heads, head_dim], k and v [tokens,
-/// kv_heads, head_dim] → [tokens, heads · head_dim].
+/// Causal attention of a prompt's tokens over it. q [rows, heads, head_dim]: the last `rows` of
+/// `tokens`; k and v [tokens, kv_heads, head_dim] → [rows, heads · head_dim].
 at::Tensor prompt_attention(const TextConfig& config, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& v);
 

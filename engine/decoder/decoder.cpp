@@ -2,6 +2,7 @@
 #include "decoder/decoder.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
 
 #include "cuda/tensor_ops.h"
@@ -94,10 +95,14 @@ at::Tensor Decoder::attend(const at::Tensor& x, int64_t index, const DecoderBatc
   const auto [q, k, v] = rotate_and_store(layer.qkv.forward(x), index, batch, angles, cache);
   std::vector<at::Tensor> parts;
   int64_t row = 0;
-  for (int64_t tokens : batch.prompt_lengths) {
-    parts.push_back(prompt_attention(config_, q.narrow(0, row, tokens), k.narrow(0, row, tokens),
-                                     v.narrow(0, row, tokens)));
-    row += tokens;
+  for (const PromptRows& prompt : batch.prompts) {
+    const auto seen = [&](const at::Tensor& own, const at::Tensor& cached) {
+      return prompt.sequence.defined() ? at::index_select(cached, 0, prompt.sequence)
+                                       : own.narrow(0, row, prompt.rows);
+    };
+    parts.push_back(prompt_attention(config_, q.narrow(0, row, prompt.rows),
+                                     seen(k, cache.keys(index)), seen(v, cache.values(index))));
+    row += prompt.rows;
   }
   if (batch.cached.rows() > 0) {
     parts.push_back(cached_attention(config_, q.narrow(0, row, batch.cached.rows()),
@@ -116,16 +121,20 @@ at::Tensor Decoder::forward(const at::Tensor& embeds, const DecoderBatch& batch,
   Normed state = {embeds, rms_norm(embeds, layers_[0].input_norm, eps)};
   for (int64_t i = 0; i < config_.layers; ++i) {
     const Layer& layer = layers_[i];
-    state = add_norm(state.sum, attend(state.normed, i, batch, angles, cache),
-                     layer.post_attention_norm, eps);
+    const at::Tensor mixed = attend(state.normed, i, batch, angles, cache);
+    const bool last = i + 1 == config_.layers;
+    if (last && batch.logit_rows.size(0) == 0) break;
+    state = add_norm(state.sum, mixed, layer.post_attention_norm, eps);
     const std::vector<at::Tensor> both = layer.gate_up.forward(state.normed);
     at::Tensor delta = layer.down.forward(gated(both[0], both[1], config_.activation));
-    const bool last = i + 1 == config_.layers;
     if (last) {
       state.sum = at::index_select(state.sum, 0, batch.logit_rows);
       delta = at::index_select(delta, 0, batch.logit_rows);
     }
     state = add_norm(state.sum, delta, last ? final_norm_ : layers_[i + 1].input_norm, eps);
+  }
+  if (batch.logit_rows.size(0) == 0) {
+    return at::empty({0, config_.vocab_size}, embeds.options().dtype(at::kFloat));
   }
   return lm_head_.forward(state.normed).to(at::kFloat);
 }

@@ -15,15 +15,22 @@
 
 namespace vlm {
 
-/// Rows of one step, packed without padding: first the tokens of whole prompts one after another,
-/// then one row for each sequence that goes on. Tensors lie on the decoder's device.
+/// Consecutive tokens of one prompt.
+struct PromptRows {
+  int64_t rows = 0;
+  at::Tensor sequence;  ///< int64: slots of the prompt from its start to their end; undefined where
+                        ///< they are its first
+};
+
+/// Rows of one step, packed without padding: first those of prompts one after another, then one row
+/// for each sequence that goes on. Tensors lie on the decoder's device.
 struct DecoderBatch {
-  at::Tensor positions;                 ///< int64 [rows]
-  at::Tensor lengths;                   ///< int64 [rows]: tokens of the row's sequence so far
-  at::Tensor slots;                     ///< int64 [rows]: where the row's keys and values go
-  std::vector<int64_t> prompt_lengths;  ///< rows of each prompt
-  CachedRows cached;                    ///< of the rows after the prompts
-  at::Tensor logit_rows;                ///< int64 [results]: rows whose logits are wanted
+  at::Tensor positions;  ///< int64 [rows]
+  at::Tensor lengths;    ///< int64 [rows]: tokens of the row's sequence so far, its prompt whole
+  at::Tensor slots;      ///< int64 [rows]: where the row's keys and values go
+  std::vector<PromptRows> prompts;
+  CachedRows cached;      ///< of the rows after the prompts
+  at::Tensor logit_rows;  ///< int64 [results]: rows whose logits are wanted, if any
 };
 
 /// Llama's decoder (transformers models/llama/modeling_llama.py). Constant after

@@ -55,7 +55,8 @@ inline float* scores_of(const Panel& panel, int64_t key, int64_t tile) {
   return panel.scores + sums_at(key, tile);
 }
 
-// Of 16 queries from `query` on, the scores of keys [first, first + count) that they may not see.
+// Of 16 queries from row `query` on, the scores of keys [first, first + count) that they may not
+// see.
 VLM_AVX512 void hide(const WholeAttentionArgs& args, const Panel& panel, int64_t query,
                      int64_t tile, int64_t first, int64_t count) {
   const __m512i rows =
@@ -242,8 +243,9 @@ class Attention {
   void attend(int64_t head, int64_t index) const {
     const int64_t sequence = head / args_.heads, own = head % args_.heads;
     const int64_t kv_head = sequence * args_.kv_heads + own / (args_.heads / args_.kv_heads);
-    const int64_t query = index * kSpan, count = std::min(kSpan, args_.rows - query);
-    const int64_t row = sequence * args_.rows + query;
+    const int64_t first = index * kSpan, count = std::min(kSpan, args_.queries - first);
+    const int64_t query = args_.rows - args_.queries + first;
+    const int64_t row = sequence * args_.queries + first;
     Panel panel = panel_of_thread();
     take_queries(panel, args_.q + row * args_.q_stride + own * args_.head_dim, count);
     const bool windowed = args_.causal && args_.window > 0;
@@ -294,8 +296,8 @@ class Attention {
   }
 
   const WholeAttentionArgs& args_;
-  const int64_t panels_ = ceil_div(args_.rows, kSpan);
-  const int64_t padded_rows_ = panels_ * kSpan;
+  const int64_t panels_ = ceil_div(args_.queries, kSpan);
+  const int64_t padded_rows_ = ceil_div(args_.rows, kSpan) * kSpan;
   const int64_t steps_ = ceil_div(args_.head_dim, kDepth);
   at::Tensor keys_, values_, scratch_;
 };
@@ -307,7 +309,7 @@ bool has_whole_attention() {
 }
 
 void whole_attention_cpu(const WholeAttentionArgs& args) {
-  if (args.rows > 0) Attention(args).run();
+  if (args.queries > 0) Attention(args).run();
 }
 
 }  // namespace vlm

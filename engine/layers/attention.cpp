@@ -32,7 +32,8 @@ at::Tensor by_kernel(const AttentionHeads& shape, int64_t sequences, const at::T
   args.k_stride = k.stride(0);
   args.v_stride = v.stride(0);
   args.sequences = sequences;
-  args.rows = q.size(0) / sequences;
+  args.rows = k.size(0) / sequences;
+  args.queries = q.size(0) / sequences;
   args.heads = shape.heads;
   args.kv_heads = shape.kv_heads;
   args.head_dim = shape.head_dim;
@@ -51,16 +52,16 @@ at::Tensor whole_attention(const AttentionHeads& shape, int64_t sequences, const
   if (q.is_cpu() && q.scalar_type() == at::kBFloat16 && dense_rows && has_whole_attention()) {
     return by_kernel(shape, sequences, q, k, v);
   }
-  const int64_t tokens = q.size(0) / sequences;
-  const auto heads = [&](const at::Tensor& part) {  // [sequences, heads, tokens, head_dim]
-    return part.unflatten(1, {-1, shape.head_dim})
-        .unflatten(0, {sequences, tokens})
-        .transpose(1, 2);
+  const int64_t rows = q.size(0) / sequences, tokens = k.size(0) / sequences;
+  const auto heads = [&](const at::Tensor& part) {  // [sequences, heads, rows or tokens, head_dim]
+    return part.unflatten(1, {-1, shape.head_dim}).unflatten(0, {sequences, -1}).transpose(1, 2);
   };
   std::optional<at::Tensor> mask;
-  if (shape.causal && shape.window > 0 && shape.window < tokens) {
-    const at::Tensor all = at::ones({tokens, tokens}, q.options().dtype(at::kBool));
-    mask = all.tril().triu(1 - shape.window);
+  const bool windowed = shape.window > 0 && shape.window < tokens;
+  if (shape.causal && (windowed || rows < tokens)) {
+    const int64_t before = tokens - rows;
+    mask = at::ones({rows, tokens}, q.options().dtype(at::kBool)).tril(before);
+    if (windowed) mask = mask->triu(before + 1 - shape.window);
   }
   const at::Tensor mixed = at::scaled_dot_product_attention(
       heads(q), heads(k), heads(v), mask, 0.0, shape.causal && !mask.has_value(), std::nullopt,

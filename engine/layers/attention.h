@@ -16,10 +16,10 @@ struct AttentionHeads {
   int64_t window = 0;  ///< causal: the newest `window` positions are visible; 0: all
 };
 
-/// Attention within each of `sequences` sequences of the same length. q [sequences · tokens, heads
-/// · head_dim], k and v [sequences · tokens, kv_heads · head_dim], rows may lie further apart →
-/// [sequences · tokens, heads · head_dim]. Takes our kernel where it is the faster one, else
-/// libtorch's operation.
+/// Attention within each of `sequences` sequences of the same length. k and v [sequences · tokens,
+/// kv_heads · head_dim], q [sequences · rows, heads · head_dim]: of each sequence's last `rows`
+/// tokens; rows may lie further apart → [sequences · rows, heads · head_dim]. Takes our kernel
+/// where it is the faster one, else libtorch's operation.
 at::Tensor whole_attention(const AttentionHeads& shape, int64_t sequences, const at::Tensor& q,
                            const at::Tensor& k, const at::Tensor& v);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace vlm {
@@ -22,5 +23,35 @@ constexpr Share worst_case(int64_t prompt_tokens, int64_t num_beams, int64_t max
 constexpr bool fits(const Share& capacity, const Share& used, const Share& need) {
   return used.rows + need.rows <= capacity.rows && used.slots + need.slots <= capacity.slots;
 }
+
+/// Tokens of prompts that one step takes in. Beside texts under way that is a chunk, so that these
+/// need not wait long for their next token; where there are none, as many whole prompts as together
+/// stay within one context, which bounds the memory of a step's activations.
+class PromptRoom {
+ public:
+  PromptRoom(bool beside_text, int64_t chunk, int64_t context)
+      : beside_text_(beside_text), tokens_(beside_text ? chunk : context), context_(context) {}
+
+  /// Whether a prompt of so many tokens may start.
+  bool starts(int64_t prompt_tokens) const {
+    return tokens_ >= (beside_text_ ? 1 : std::min(prompt_tokens, context_));
+  }
+  /// How many of a prompt's remaining tokens the step takes.
+  int64_t take(int64_t remaining) {
+    const int64_t taken = std::min(remaining, tokens_);
+    tokens_ -= taken;
+    return taken;
+  }
+  /// For a prompt that must not be cut: takes all of it.
+  int64_t take_whole(int64_t remaining) {
+    tokens_ = std::max<int64_t>(0, tokens_ - remaining);
+    return remaining;
+  }
+
+ private:
+  bool beside_text_;
+  int64_t tokens_;
+  int64_t context_;
+};
 
 }  // namespace vlm

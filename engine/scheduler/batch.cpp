@@ -110,32 +110,40 @@ void Batch::close() {
   }
 }
 
+PromptRoom Batch::prompt_room() const {
+  const bool beside_text =
+      std::any_of(running_.begin(), running_.end(), [](const auto& job) { return job->in_text(); });
+  return {beside_text, executor_.limits().prompt_chunk, executor_.info().context_length};
+}
+
 void Batch::step() {
-  std::vector<Job*> jobs = start_waiting();
-  encode(jobs);
+  PromptRoom room = prompt_room();
+  std::vector<Job*> jobs;
   for (const std::unique_ptr<Job>& job : running_) {
     if (job->in_text()) {
       jobs.push_back(job.get());
+    } else if (const int64_t tokens = room.take(job->prompt_left()); tokens > 0) {
+      job->take_prompt(tokens);
+      jobs.push_back(job.get());
     }
   }
+  const std::vector<Job*> started = start_waiting(room);
+  encode(started);
+  jobs.insert(jobs.end(), started.begin(), started.end());
+  std::stable_partition(jobs.begin(), jobs.end(), [](const Job* job) { return !job->in_text(); });
   std::erase_if(jobs, [](const Job* job) { return job->ended(); });
   run(jobs);
   forget_ended();
 }
 
-std::vector<Job*> Batch::start_waiting() {
+std::vector<Job*> Batch::start_waiting(PromptRoom& room) {
   const Share capacity = {executor_.limits().max_rows, executor_.limits().cache_slots};
   const Clock::time_point now = Clock::now();
   std::vector<Job*> started;
-  int64_t tokens = 0;
   while (!order_.empty()) {
     const Job& next = *waiting_.at(order_.front());
-    tokens += next.prompt_tokens();
     // Who does not fit keeps its turn, so a large request is never passed by small ones for ever.
-    // A step's prompts together stay within one context, which bounds the memory of its
-    // activations.
-    if (!fits(capacity, used_, next.need()) ||
-        (!started.empty() && tokens > executor_.info().context_length)) {
+    if (!fits(capacity, used_, next.need()) || !room.starts(next.prompt_tokens())) {
       break;
     }
     auto node = waiting_.extract(order_.pop());
@@ -148,6 +156,9 @@ std::vector<Job*> Batch::start_waiting() {
       return ok_status();
     });
     if (status) {
+      // What a trace holds is of whole prompts.
+      const bool whole = !job.trace_path().empty();
+      job.take_prompt(whole ? room.take_whole(job.prompt_left()) : room.take(job.prompt_left()));
       started.push_back(&job);
     } else {
       fail(job, status.error());
@@ -203,8 +214,8 @@ void Batch::run(Jobs jobs) {
       job->add_to(plan, executor_.limits().looks_ahead);
     }
     StepResult step = executor_.run(plan);
-    if (step.chosen.size() != jobs.size()) {
-      return wrong_count("choices", jobs.size(), step.chosen);
+    if (step.chosen.size() != plan.choices.size()) {
+      return wrong_count("choices", plan.choices.size(), step.chosen);
     }
     return step;
   });
@@ -219,17 +230,26 @@ void Batch::run(Jobs jobs) {
     return;
   }
   const Clock::time_point now = Clock::now();
-  for (size_t i = 0; i < jobs.size(); ++i) {
-    Job& job = *jobs[i];
-    const Status status = guarded([&] {
-      job.advance(result->chosen[i], start, now);
-      return ok_status();
-    });
-    if (!status) {
-      fail(job, status.error());
-    } else if (job.finished()) {
-      finish(job);
+  auto chosen = result->chosen.begin();
+  for (Job* job : jobs) {
+    if (job->chooses()) {
+      advance(*job, *chosen++, start, now);
+    } else {
+      job->go_on(start);
     }
+  }
+}
+
+void Batch::advance(Job& job, const Chosen& chosen, Clock::time_point step_start,
+                    Clock::time_point now) {
+  const Status status = guarded([&] {
+    job.advance(chosen, step_start, now);
+    return ok_status();
+  });
+  if (!status) {
+    fail(job, status.error());
+  } else if (job.finished()) {
+    finish(job);
   }
 }
 

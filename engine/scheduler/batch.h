@@ -29,7 +29,8 @@ class Batch {
   void add(std::unique_ptr<Job> job);
   /// Ends a request; unknown ids are ignored.
   void cancel(RequestId id);
-  /// Starts who fits, encodes their pictures together, runs one step for all.
+  /// Starts who fits, encodes their pictures together, runs one step for all. Beside texts under
+  /// way long prompts are processed in parts, one in each step.
   void step();
   bool idle() const { return waiting_.empty() && running_.empty(); }
   /// Cancels everything.
@@ -45,9 +46,12 @@ class Batch {
 
   std::optional<Error> cannot_run(const Job& job) const;
   bool trace_taken(const std::string& path) const;
-  std::vector<Job*> start_waiting();
+  PromptRoom prompt_room() const;
+  /// Those who start.
+  std::vector<Job*> start_waiting(PromptRoom& room);
   void encode(Jobs jobs);
   void run(Jobs jobs);
+  void advance(Job& job, const Chosen& chosen, Clock::time_point step_start, Clock::time_point now);
   void finish(Job& job);
   void fail(Job& job, const Error& error);
   /// Fails `jobs`, or everything where the error says that the device is lost.

@@ -93,12 +93,11 @@ void Job::set_images(std::shared_ptr<const ImageEmbeds> images, double vision_ms
 }
 
 void Job::add_to(StepPlan& plan, bool looks_ahead) {
-  const auto first_row = static_cast<int64_t>(plan.prompts.size() + plan.decodes.size());
   const std::vector<SlotTable>& tables = slots_->tables();
-  plan.choices.push_back(generation_->choice(first_row));
+  if (chooses()) plan.choices.push_back(generation_->choice(plan.rows()));
   if (!in_text_) {
     plan.prompts.push_back({&prepared_.prompt.ids, &prepared_.prompt.image_offsets, images_,
-                            &tables[0], request_.trace_path});
+                            &tables[0], request_.trace_path, processed_, taken_});
   } else {
     for (int64_t row = 0; row < rows(); ++row) {
       plan.decodes.push_back({generation_->last_id(row), &tables[static_cast<size_t>(row)]});
@@ -109,15 +108,21 @@ void Job::add_to(StepPlan& plan, bool looks_ahead) {
   }
 }
 
+void Job::go_on(Clock::time_point step_start) {
+  processed_ += std::exchange(taken_, 0);
+  first_step_ = first_step_.value_or(step_start);
+}
+
 void Job::advance(const Chosen& chosen, Clock::time_point step_start, Clock::time_point now) {
   const std::span<const int64_t> parents = generation_->advance(chosen);
   if (!in_text_) {
+    go_on(step_start);
     in_text_ = true;
     images_ = nullptr;
     // Only now a GPU has surely come to the end of what reads them.
     prepared_.pixels = {};
     first_token_ = now;
-    timing_.prefill_ms = milliseconds(step_start, now);
+    timing_.prefill_ms = milliseconds(*first_step_, now);
   }
   last_token_ = now;
   if (!finished()) {

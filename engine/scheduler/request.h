@@ -45,7 +45,7 @@ class Job {
 
   int64_t prompt_tokens() const { return prompt_tokens_; }
   Share need() const;
-  /// Takes the prompt's slots.
+  /// Takes the prompt's slots. The next step has no token of it.
   void start(SlotPool& pool, const Tokenizer& tokenizer, Clock::time_point now);
   /// Whether the prompt is processed.
   bool in_text() const { return in_text_; }
@@ -54,11 +54,20 @@ class Job {
   const PixelTensor* pixels() const;
   void set_images(std::shared_ptr<const ImageEmbeds> images, double vision_ms);
 
+  /// Tokens of the prompt that are not processed yet.
+  int64_t prompt_left() const { return prompt_tokens_ - processed_; }
+  /// Says how many of them the next step takes.
+  void take_prompt(int64_t tokens) { taken_ = tokens; }
+  /// Whether the next step comes to a choice.
+  bool chooses() const { return taken_ == prompt_left(); }
+
   /// Rows of the next step.
   int64_t rows() const { return generation_->rows(); }
-  /// Adds the parts and the choice of the next step; parts point into this job until advance().
-  /// `looks_ahead`: as in ExecutorLimits.
+  /// Adds the parts and the choice, if any, of the next step; parts point into this job until
+  /// that is told of. `looks_ahead`: as in ExecutorLimits.
   void add_to(StepPlan& plan, bool looks_ahead);
+  /// A step without a choice is done.
+  void go_on(Clock::time_point step_start);
   /// Takes a step's outcome. Tells the partial text.
   void advance(const Chosen& chosen, Clock::time_point step_start, Clock::time_point now);
   bool finished() const { return generation_->finished(); }
@@ -86,6 +95,8 @@ class Job {
   std::optional<Error> failure_;
   Prepared prepared_;
   int64_t prompt_tokens_ = 0;
+  int64_t processed_ = 0;  ///< of the prompt's tokens
+  int64_t taken_ = 0;      ///< of them, by the next step
   std::shared_ptr<const ImageEmbeds> images_;
   std::optional<Generation> generation_;
   std::optional<SequenceSlots> slots_;
@@ -94,6 +105,7 @@ class Job {
   bool in_text_ = false;
   bool ended_ = false;
   Clock::time_point submitted_;
+  std::optional<Clock::time_point> first_step_;
   Clock::time_point first_token_;
   Clock::time_point last_token_;
   Timing timing_;

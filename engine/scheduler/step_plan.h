@@ -22,13 +22,20 @@ struct ImageEmbeds {
 /// never copies cache.
 using SlotTable = std::vector<int32_t>;
 
-/// A whole prompt to process. Its tokens take positions 0 … ids.size()-1.
+/// Consecutive tokens of a prompt; those before them, if any, are in the cache. A token's position
+/// is its place in `ids`.
 struct PromptPart {
   const std::vector<int64_t>* ids = nullptr;            ///< image id at every image position
   const std::vector<int64_t>* image_offsets = nullptr;  ///< first position of each picture
   std::shared_ptr<const ImageEmbeds> images;            ///< null where the prompt has none
   const SlotTable* slots = nullptr;                     ///< one for each token
-  std::string trace_path;  ///< where set, tensors are kept for the trace
+  std::string trace_path;  ///< where set, tensors are kept for the trace; only for whole prompts
+  int64_t first = 0;
+  int64_t count = 0;
+
+  int64_t end() const { return first + count; }
+  /// Whether the prompt is processed then, so that a token can be chosen.
+  bool last() const { return end() == static_cast<int64_t>(ids->size()); }
 };
 
 /// One sequence that goes on by one token: `id` at position slots->size()-1, whose slot is the
@@ -41,10 +48,10 @@ struct DecodePart {
   int32_t upcoming = -1;
 };
 
-/// How the scores of some logits rows become tokens. Rows of a plan: first one for each PromptPart,
-/// then one for each DecodePart. A choice names consecutive ones: 1 for greedy and sampling,
-/// num_beams for beam search (1 at its prompt). Processors act in the reference's order
-/// (llava-reference.md §8.1).
+/// How the scores of some logits rows become tokens. Rows of a plan: first one for each PromptPart
+/// that is its prompt's last, then one for each DecodePart. A choice names consecutive ones: 1 for
+/// greedy and sampling, num_beams for beam search (1 at its prompt). Processors act in the
+/// reference's order (llava-reference.md §8.1).
 struct Choice {
   int64_t first_row = 0;
   int64_t rows = 1;
@@ -82,11 +89,16 @@ struct Choice {
   int64_t candidates = 0;             ///< how many to return
 };
 
-/// One step of the model as data: prompts that start, sequences that go on, choices to make.
+/// One step of the model as data: prompts to process, sequences that go on, choices to make.
 struct StepPlan {
   std::vector<PromptPart> prompts;
   std::vector<DecodePart> decodes;
   std::vector<Choice> choices;
+
+  /// Rows that the choices so far name.
+  int64_t rows() const {
+    return choices.empty() ? 0 : choices.back().first_row + choices.back().rows;
+  }
 };
 
 /// One possible continuation.

@@ -3,7 +3,8 @@
 // Measures the engine alone on one checkpoint and prints one JSON object. No GStreamer.
 //
 //   engine_bench MODEL [--dtype T] [--quantization Q] [--device D] [--tokens N] [--rounds N]
-//                [--warm-up N] [--batch 1,4,16] [--width W] [--height H] [--no-limits]
+//                [--warm-up N] [--batch 1,4,16] [--width W] [--height H] [--prompt-chunk N]
+//                [--no-limits]
 //
 // Every request shows a new picture of noise and generates exactly --tokens tokens. Before batches
 // are measured, one request generates --warm-up tokens (0: none): by then an engine of up to 40
@@ -92,6 +93,8 @@ Settings read_settings(int argc, char** argv) {
       settings.spec.quantization = vlm::enum_value(vlm::kQuantizationNames, value).value();
     } else if (name == "--device") {
       settings.spec.device = value;
+    } else if (name == "--prompt-chunk") {
+      settings.spec.prompt_chunk = std::stoi(value);
     } else if (name == "--tokens") {
       settings.tokens = std::stoi(value);
     } else if (name == "--warm-up") {

@@ -46,6 +46,7 @@ class Case {
     args_.q_stride = args_.k_stride = args_.v_stride = stride_;
     args_.sequences = shape.sequences;
     args_.rows = shape.rows;
+    args_.queries = shape.rows;
     args_.heads = shape.heads;
     args_.kv_heads = shape.kv_heads;
     args_.head_dim = shape.head_dim;
@@ -55,15 +56,26 @@ class Case {
   }
 
   std::vector<uint16_t> solve(int64_t first_sequence, int64_t sequences) {
+    return solve(first_sequence, sequences, shape_.rows);
+  }
+
+  // Of the last `queries` rows alone, in one sequence.
+  std::vector<uint16_t> solve_last(int64_t sequence, int64_t queries) {
+    return solve(sequence, 1, queries);
+  }
+
+ private:
+  std::vector<uint16_t> solve(int64_t first_sequence, int64_t sequences, int64_t queries) {
     const int64_t row = first_sequence * shape_.rows;
     WholeAttentionArgs args = args_;
-    args.q += row * stride_;
+    args.queries = queries;
+    args.q += (row + shape_.rows - queries) * stride_;
     args.k += row * stride_;
     args.v += row * stride_;
     args.sequences = sequences;
     // What lies behind must stay.
     std::vector<uint16_t> out(
-        static_cast<size_t>(sequences * shape_.rows * shape_.heads * shape_.head_dim) + 64, 0x1234);
+        static_cast<size_t>(sequences * queries * shape_.heads * shape_.head_dim) + 64, 0x1234);
     args.out = out.data();
     whole_attention_cpu(args);
     for (size_t i = out.size() - 64; i < out.size(); ++i) EXPECT_EQ(out[i], 0x1234);
@@ -71,6 +83,7 @@ class Case {
     return out;
   }
 
+ public:
   // Three plain loops in double precision.
   std::vector<double> wanted(int64_t row, int64_t head) const {
     const int64_t in_sequence = row % shape_.rows, first = row - in_sequence;
@@ -130,6 +143,23 @@ TEST_P(WholeAttention, is_the_softmax_of_scores_times_values) {
         ASSERT_NEAR(widen(got[at]), value, limit) << "row " << row << ", head " << head;
         ++at;
       }
+    }
+  }
+}
+
+// As in the parts of a prompt, whose keys and values lie in the cache.
+TEST_P(WholeAttention, of_the_last_rows_is_what_they_get_among_all) {
+  Case c(GetParam());
+  const int64_t last = GetParam().sequences - 1, rows = GetParam().rows;
+  const std::vector<uint16_t> all = c.solve(last, 1);
+  for (const int64_t queries : {int64_t{1}, rows / 3, rows - 1}) {
+    if (queries < 1) continue;
+    const std::vector<uint16_t> got = c.solve_last(last, queries);
+    for (size_t i = 0; i < got.size(); ++i) {
+      const float wanted = widen(all[all.size() - got.size() + i]);
+      // Windows begin elsewhere in the parts that keys are met in.
+      ASSERT_NEAR(widen(got[i]), wanted, std::abs(wanted) / 64 + 1e-2F)
+          << "value " << i << " of the last " << queries << " rows";
     }
   }
 }

@@ -93,6 +93,7 @@ vlm::ModelSpec read_model(const json& object) {
   spec.device = object.value("device", "cpu");
   spec.dtype = read_enum(object, "dtype", vlm::kDTypeNames, vlm::DType::kFloat32);
   spec.quantization = read_enum(object, "quantization", vlm::kQuantizationNames, spec.quantization);
+  spec.prompt_chunk = object.value("prompt_chunk", spec.prompt_chunk);
   return spec;
 }
 

@@ -87,14 +87,16 @@ def judge(request, alone, answer, cancelled):
     return "equal" if same and answer["text"] == alone["text"] else "other"
 
 
+# Whole prompts, and parts of them between the others' tokens: positions of "dynamic" depend on a prompt's whole length.
+@pytest.mark.parametrize("chunk, rope", [(1024, "default"), (7, "dynamic")], ids=["whole", "chunks"])
 @pytest.mark.parametrize("family", FAMILIES, ids="-".join)
-def test_a_batch_gives_what_each_request_gets_alone(tmp_path, family):
+def test_a_batch_gives_what_each_request_gets_alone(tmp_path, family, chunk, rope):
     seed = SEED + 70
     spec = specs.random_spec(seed, *family)
-    spec.rope, spec.text.max_positions, spec.dtype = "default", 1024, "float32"
+    spec.rope, spec.text.max_positions, spec.dtype, spec.rope_original = rope, 1024, "float32", 32
     make_checkpoint.write_checkpoint(tmp_path, spec)
     engine = Engine()
-    assert engine.open(tmp_path)["ok"]
+    assert engine.open(tmp_path, prompt_chunk=chunk)["ok"]
     rng, mix = make_mix(seed, spec)
     requests = [raw_request(r.text, [engine.frame(p) for p in r.pictures], **r.options) for r in mix]
     alone = [engine.run([request])[0] for request in requests]
@@ -124,7 +126,7 @@ def test_a_batch_gives_what_each_request_gets_alone(tmp_path, family):
         assert verdict != "other", f"{mix[i]}: {answer} instead of {alone[i]}"
         counts[verdict] += 1
     print(f"seed {seed}, {family}: {counts}, {len(cancelled)} to cancel")
-    results.record(f"mix-{'-'.join(family)}-{seed}", results.dimensions(tmp_path), {
+    results.record(f"mix-{'-'.join(family)}-{seed}-{chunk}", results.dimensions(tmp_path), {
         "random arrivals equal alone": {"passed": counts["equal"], "near_ties": counts["near-tie"]},
         "cancelled on the way": {"passed": counts["cut"]}})
     assert counts["near-tie"] <= len(mix) / 100
@@ -144,7 +146,8 @@ def test_in_bfloat16_matrix_units_give_the_very_numbers(tmp_path, family):
     spec.rope, spec.text.max_positions, spec.dtype = "default", 1024, "bfloat16"
     make_checkpoint.write_checkpoint(tmp_path, spec)
     engine = Engine()
-    assert engine.open(tmp_path, dtype="bfloat16", device="cpu")["ok"]
+    # Parts of prompts meet what lies in the cache in another way than whole ones.
+    assert engine.open(tmp_path, dtype="bfloat16", device="cpu", prompt_chunk=1024)["ok"]
     _, mix = make_mix(SEED + 90, spec)
     requests = [raw_request(r.text, [engine.frame(p) for p in r.pictures], **r.options) for r in mix[:60]]
     alone = [engine.run([request])[0] for request in requests]

@@ -24,6 +24,33 @@ TEST(Admission, rows_and_slots_both_count) {
   EXPECT_FALSE(fits(capacity, {3, 60}, {1, 41}));
 }
 
+TEST(PromptRoom, without_texts_whole_prompts_share_a_context) {
+  PromptRoom room(false, 8, 100);
+  EXPECT_TRUE(room.starts(100));
+  EXPECT_EQ(room.take(70), 70);
+  EXPECT_FALSE(room.starts(31));
+  EXPECT_TRUE(room.starts(30));
+  EXPECT_EQ(room.take(30), 30);
+  EXPECT_FALSE(room.starts(1));
+  EXPECT_EQ(room.take(1), 0);
+}
+
+TEST(PromptRoom, beside_texts_a_chunk_is_taken_of_whatever_prompts) {
+  PromptRoom room(true, 8, 100);
+  EXPECT_TRUE(room.starts(100));
+  EXPECT_EQ(room.take(5), 5);
+  EXPECT_TRUE(room.starts(100));
+  EXPECT_EQ(room.take(100), 3);
+  EXPECT_FALSE(room.starts(1));
+}
+
+TEST(PromptRoom, what_must_not_be_cut_is_taken_whole) {
+  PromptRoom room(true, 8, 100);
+  EXPECT_EQ(room.take_whole(50), 50);
+  EXPECT_FALSE(room.starts(1));
+  EXPECT_EQ(room.take(4), 0);
+}
+
 TEST(Slots, greedy_rows_add_one_slot_a_step) {
   SlotPool pool(10);
   {

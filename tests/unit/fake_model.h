@@ -119,7 +119,7 @@ struct FakeEmbeds : ImageEmbeds {
 class FakeExecutor : public Executor {
  public:
   FakeExecutor(int64_t max_rows, int64_t cache_slots, int64_t context)
-      : limits_{max_rows, cache_slots}, cache_(static_cast<size_t>(cache_slots)) {
+      : limits_{max_rows, cache_slots, context}, cache_(static_cast<size_t>(cache_slots)) {
     info_.name = "fake";
     info_.device = "cpu";
     info_.context_length = context;
@@ -157,10 +157,13 @@ class FakeExecutor : public Executor {
       before_run(plan);
     }
     std::vector<const SlotTable*> tables;
+    size_t prompt_tokens = 0;
     for (const PromptPart& part : plan.prompts) {
       store_prompt(part);
-      tables.push_back(part.slots);
+      if (part.last()) tables.push_back(part.slots);
+      prompt_tokens += static_cast<size_t>(part.count);
     }
+    prompt_parts.push_back(prompt_tokens);
     for (const DecodePart& part : plan.decodes) {
       store(*part.slots, part.slots->size() - 1, static_cast<uint64_t>(part.id));
       tables.push_back(part.slots);
@@ -196,6 +199,7 @@ class FakeExecutor : public Executor {
   std::function<void(const StepPlan&)> before_run;
   std::function<void(size_t)> before_encode;
   bool fail_trace = false;
+  void take_prompts_in_chunks(int64_t tokens) { limits_.prompt_chunk = tokens; }
   /// As an executor that runs ahead would have it.
   void look_ahead() { limits_.looks_ahead = true; }
   /// How strongly the end id is favoured: higher, shorter texts.
@@ -204,6 +208,7 @@ class FakeExecutor : public Executor {
   size_t most_prompts = 0;
   size_t most_rows = 0;
   std::vector<size_t> encode_batches;
+  std::vector<size_t> prompt_parts;  ///< prompt tokens of each step
   std::map<std::string, std::string> traces;
   std::map<std::string, std::string> written;
 
@@ -232,10 +237,13 @@ class FakeExecutor : public Executor {
 
   void store_prompt(const PromptPart& part) {
     require(part.ids->size() == part.slots->size(), "prompt and slots differ in length");
-    for (size_t i = 0; i < part.ids->size(); ++i) {
+    require(part.count > 0, "a part without tokens");
+    const auto begin = static_cast<size_t>(part.first), end = static_cast<size_t>(part.end());
+    for (size_t i = begin; i < end; ++i) {
       store(*part.slots, i, static_cast<uint64_t>((*part.ids)[i]));
     }
     if (!part.trace_path.empty()) {
+      require(part.first == 0 && part.last(), "a trace of a part");
       traces[part.trace_path] += "prompt ";
     }
     require((part.images != nullptr) == !part.image_offsets->empty(), "pictures are missing");
@@ -243,6 +251,7 @@ class FakeExecutor : public Executor {
       const auto& embeds = static_cast<const FakeEmbeds&>(*part.images);
       const auto offset = static_cast<size_t>((*part.image_offsets)[i]);
       for (size_t token = 0; token < kImageTokens; ++token) {
+        if (offset + token < begin || offset + token >= end) continue;
         store(*part.slots, offset + token,
               1000 + static_cast<uint64_t>(embeds.values.at(i)) * 10 + token);
       }

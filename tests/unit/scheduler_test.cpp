@@ -369,8 +369,13 @@ TEST(Scheduler, any_mix_gives_each_request_its_own_answer) {
       alone.push_back(*result);
     }
   }
-  for (const auto& [rows, slots] : {std::pair<int64_t, int64_t>{16, 2000}, {4, 150}}) {
+  struct Limits {
+    int64_t rows, slots, prompt_chunk;
+  };
+  for (const auto& [rows, slots, prompt_chunk] :
+       {Limits{16, 2000, 120}, {16, 2000, 3}, {4, 150, 7}}) {
     Fixture fixture(rows, slots);
+    fixture.executor->take_prompts_in_chunks(prompt_chunk);
     std::vector<std::unique_ptr<Outcome>> outcomes;
     for (size_t i = 0; i < requests.size(); ++i) {
       outcomes.push_back(std::make_unique<Outcome>());

@@ -98,7 +98,7 @@ struct EngineApi {
 };
 
 /// Increases whenever a type in these headers changes.
-inline constexpr uint32_t kEngineAbi = 4;
+inline constexpr uint32_t kEngineAbi = 5;
 
 }  // namespace vlm
 

@@ -36,6 +36,8 @@ struct ModelSpec {
   DType dtype = DType::kAuto;   ///< auto: the checkpoint's on a GPU; on a CPU bfloat16 where it has
                                 ///< it, else float32
   Quantization quantization = Quantization::kNone;
+  int64_t prompt_chunk = 0;  ///< prompt tokens that one step takes in while other texts are under
+                             ///< way: fewer let these go on sooner; 0: as suits the device
 
   bool operator==(const ModelSpec&) const = default;
 };

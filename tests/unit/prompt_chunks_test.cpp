@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Prompts that are processed in parts, because others have their text under way.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "batch_case.h"
+
+namespace vlm {
+namespace {
+
+using test::BatchTest;
+using test::request_for;
+
+class PromptChunks : public BatchTest {
+ protected:
+  /// A text of many tokens is under way.
+  size_t begin_with_a_text(int64_t chunk) {
+    open();
+    executor_->eos_bias = -100;
+    executor_->take_prompts_in_chunks(chunk);
+    const size_t place = add(long_text("first"));
+    batch_->step();
+    executor_->prompt_parts.clear();
+    executor_->encode_batches.clear();
+    return place;
+  }
+  static Request long_text(const std::string& prompt) {
+    Request request = request_for(prompt, 0);
+    request.options.max_new_tokens = 60;
+    return request;
+  }
+  static Request few_tokens(const std::string& prompt, size_t pictures, uint8_t colour = 9) {
+    Request request = request_for(prompt, pictures, colour);
+    request.options.max_new_tokens = 3;
+    return request;
+  }
+  std::vector<int64_t> alone(Request request) {
+    open();
+    executor_->eos_bias = -100;
+    const size_t place = add(std::move(request));
+    run_all();
+    return description_of(place).token_ids;
+  }
+};
+
+TEST_F(PromptChunks, change_no_text_wherever_they_cut_it) {
+  const Request request = few_tokens("what do you see", 2);
+  const std::vector<int64_t> expected = alone(request);
+  const std::vector<int64_t> expected_beside = alone(long_text("first"));
+  for (int64_t chunk = 1; chunk < 30; ++chunk) {
+    const size_t beside = begin_with_a_text(chunk);
+    const size_t place = add(request);
+    run_all();
+    EXPECT_EQ(description_of(place).token_ids, expected) << "chunks of " << chunk;
+    EXPECT_EQ(description_of(beside).token_ids, expected_beside) << "chunks of " << chunk;
+  }
+}
+
+TEST_F(PromptChunks, let_the_others_texts_go_on_in_each_step) {
+  begin_with_a_text(4);
+  executor_->before_run = [&](const StepPlan& plan) {
+    EXPECT_EQ(plan.decodes.size(), 1u);
+    EXPECT_EQ(plan.choices.size(), plan.prompts.at(0).last() ? 2u : 1u);
+  };
+  add(few_tokens(std::string(12, 'a'), 0));
+  for (int i = 0; i < 4; ++i) batch_->step();
+  EXPECT_EQ(executor_->prompt_parts, (std::vector<size_t>{4, 4, 4, 1}));
+  executor_->before_run = nullptr;
+  run_all();
+}
+
+TEST_F(PromptChunks, are_shared_by_those_who_come_first) {
+  begin_with_a_text(10);
+  std::vector<size_t> starts;
+  executor_->before_run = [&](const StepPlan& plan) { starts.push_back(plan.prompts.size()); };
+  for (int i = 0; i < 4; ++i) add(few_tokens(std::string(6, 'a'), 1, static_cast<uint8_t>(9 * i)));
+  for (int i = 0; i < 5; ++i) batch_->step();
+  EXPECT_EQ(executor_->prompt_parts, (std::vector<size_t>{10, 10, 10, 10, 8}));
+  EXPECT_EQ(starts, (std::vector<size_t>{1, 2, 2, 2, 1}));
+  // Nobody's pictures are seen to long before their turn.
+  EXPECT_EQ(executor_->encode_batches, (std::vector<size_t>{1, 1, 1, 1}));
+  run_all();
+}
+
+TEST_F(PromptChunks, end_where_no_text_is_left_to_wait) {
+  open();
+  executor_->eos_bias = -100;
+  executor_->take_prompts_in_chunks(2);
+  add(few_tokens("first", 0));
+  batch_->step();
+  add(few_tokens(std::string(30, 'a'), 0));
+  run_all();
+  EXPECT_EQ(executor_->prompt_parts, (std::vector<size_t>{6, 2, 2, 27, 0, 0}));
+}
+
+TEST_F(PromptChunks, are_not_made_of_what_is_traced) {
+  begin_with_a_text(4);
+  Request traced = few_tokens(std::string(12, 'a'), 1);
+  traced.trace_path = "trace";
+  add(std::move(traced));
+  add(few_tokens("b", 0));
+  batch_->step();
+  EXPECT_EQ(executor_->prompt_parts, (std::vector<size_t>{18}));
+  run_all();
+  EXPECT_EQ(executor_->written.at("trace"), "pictures prompt 3");
+}
+
+TEST_F(PromptChunks, of_beams_come_to_one_choice) {
+  Request request = few_tokens("what do you see", 1);
+  request.options.num_beams = 3;
+  const std::vector<int64_t> expected = alone(request);
+  begin_with_a_text(4);
+  const size_t place = add(request);
+  run_all();
+  EXPECT_EQ(description_of(place).token_ids, expected);
+}
+
+TEST_F(PromptChunks, end_with_what_is_cancelled_or_fails) {
+  const size_t beside = begin_with_a_text(4);
+  const size_t cancelled = add(few_tokens(std::string(12, 'a'), 1));
+  batch_->step();
+  batch_->cancel(cancelled + 1);
+  EXPECT_EQ(error_of(cancelled).kind, ErrorKind::kCancelled);
+  const size_t failed = add(few_tokens(std::string(12, 'b'), 1));
+  batch_->step();
+  executor_->before_run = [](const StepPlan& plan) {
+    if (!plan.prompts.empty()) throw Failure(ErrorKind::kOutOfMemory, "no memory");
+  };
+  batch_->step();
+  EXPECT_EQ(error_of(failed).kind, ErrorKind::kOutOfMemory);
+  run_all();
+  EXPECT_EQ(description_of(beside).token_ids.size(), 60u);
+}
+
+}  // namespace
+}  // namespace vlm
