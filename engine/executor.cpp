@@ -140,6 +140,7 @@ class TorchExecutor : public Executor {
         KvCache::slot_bytes(config_.text, static_cast<int64_t>(c10::elementSize(dtype_)));
     info_.context_length = context_length(config_.text);
     info_.vocab_size = config_.text.vocab_size;
+    info_.prompt_chunk = limits_.prompt_chunk;
   }
 
   ~TorchExecutor() override { ReusedMemory::let_go(); }

@@ -208,6 +208,33 @@ json measure_batch(vlm::Engine& engine, const Settings& settings, int count) {
           {"caption_s", spread(caption_s)}};
 }
 
+// Someone asks while another's text is under way, which pauses for the picture and then for each
+// part of the prompt.
+json measure_joining(vlm::Engine& engine, const Settings& settings) {
+  std::vector<double> picture, part, first;
+  const int64_t chunk = engine.info().prompt_chunk;
+  for (int round = 0; round < settings.rounds; ++round) {
+    std::promise<void> done;
+    vlm::Callbacks callbacks;
+    callbacks.done = [&](auto) { done.set_value(); };
+    const auto id = engine.submit(new_request(settings, 4 * settings.tokens + 200), callbacks);
+    if (!id) fail(id.error().message);
+    run(engine, settings, 1, 1);  // the other's text has begun then
+    const Round beside = run(engine, settings, 1, 1);
+    const vlm::Description& description = beside.descriptions[0];
+    const int64_t parts = (description.prompt_tokens + chunk - 1) / chunk;
+    picture.push_back(description.timing.vision_ms / 1000);
+    part.push_back(description.timing.prefill_ms / 1000 / static_cast<double>(parts));
+    first.push_back(beside.whole_s);
+    engine.cancel(*id);
+    done.get_future().get();
+  }
+  return {{"prompt_chunk", chunk},
+          {"picture_s", spread(picture)},
+          {"part_s", spread(part)},
+          {"first_token_s", spread(first)}};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -233,6 +260,7 @@ int main(int argc, char** argv) {
   for (const int count : settings.batches) {
     report["batches"].push_back(measure_batch(**engine, settings, count));
   }
+  report["joining"] = measure_joining(**engine, settings);
   report["peak_mib"] = peak_mib();
   if (settings.limits) {  // last: it takes memory
     const bool on_cpu = info.device == "cpu";

@@ -49,6 +49,7 @@ struct ModelInfo {
   int64_t kv_cache_bytes = 0;  ///< as reserved
   int64_t context_length = 0;  ///< tokens
   int64_t vocab_size = 0;
+  int64_t prompt_chunk = 0;  ///< as in ModelSpec
 };
 
 /// A loaded model with its own thread. Thread-safe. Destroying the last owner cancels what is
