@@ -19,12 +19,16 @@ struct Vectors<8> {
   using Lanes [[gnu::vector_size(32)]] = float;
   using Halves [[gnu::vector_size(16)]] = uint16_t;
   using Words [[gnu::vector_size(32)]] = uint32_t;
+  using Integers [[gnu::vector_size(32)]] = int32_t;
+  using Bytes [[gnu::vector_size(8)]] = int8_t;
 };
 template <>
 struct Vectors<16> {
   using Lanes [[gnu::vector_size(64)]] = float;
   using Halves [[gnu::vector_size(32)]] = uint16_t;
   using Words [[gnu::vector_size(64)]] = uint32_t;
+  using Integers [[gnu::vector_size(64)]] = int32_t;
+  using Bytes [[gnu::vector_size(16)]] = int8_t;
 };
 
 template <int kLanes>

@@ -7,16 +7,12 @@
 #include <vector>
 
 #include "kernels/bfloat16.h"
+#include "kernels/lanes.h"
 
 namespace vlm {
 namespace {
 
 constexpr int64_t kGroup = PackedShape::kGroup;
-
-// The nearest whole number in [low, high]; low where `value` is none.
-float level(float value, float low, float high) {
-  return value >= low ? std::min(std::nearbyint(value), high) : low;
-}
 
 float inverse_of(float scale) {
   return std::isnormal(scale) ? 1 / scale : 0;
@@ -27,65 +23,142 @@ void pack_bfloat16(const PackedShape& shape, const float* weights, std::byte* ro
   for (int64_t i = 0; i < shape.inputs; ++i) narrow(weights[i], out + i);
 }
 
-void pack_int8(const PackedShape& shape, const float* weights, std::byte* row) {
-  float top = 0;
-  for (int64_t i = 0; i < shape.inputs; ++i) top = std::max(top, std::abs(weights[i]));
-  const float scale = top / 127;
+// Lowest and highest of some weights and 0, what is no number left aside.
+struct Range {
+  float low = 0, high = 0;
+
+  float size() const { return std::max(-low, high); }
+};
+
+template <int kLanes>
+VLM_INLINE inline Range range_of(const float* weights, int64_t count) {
+  Lanes<kLanes> low = {}, high = {};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    Lanes<kLanes> x;
+    load<kLanes>(weights + i, x);
+    low = x < low ? x : low;
+    high = high < x ? x : high;
+  }
+  float lows[kLanes], highs[kLanes];
+  store<kLanes>(low, lows);
+  store<kLanes>(high, highs);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int lane = 0; lane < half; ++lane) {
+      lows[lane] = std::min(lows[lane], lows[lane + half]);
+      highs[lane] = std::max(highs[lane], highs[lane + half]);
+    }
+  }
+  Range range = {lows[0], highs[0]};
+  for (; i < count; ++i) {
+    range = {std::min(range.low, weights[i]), std::max(range.high, weights[i])};
+  }
+  return range;
+}
+
+// The nearest whole numbers in [low, high], ties to even; low where a value is none.
+template <int kLanes>
+VLM_INLINE inline void levels(const float* weights, float inverse, float low, float high,
+                              int8_t* out) {
+  Lanes<kLanes> x, nearest;
+  load<kLanes>(weights, x);
+  x *= inverse;
+  for (int lane = 0; lane < kLanes; ++lane) nearest[lane] = __builtin_nearbyintf(x[lane]);
+  nearest = nearest < high ? nearest : Lanes<kLanes>{} + high;
+  nearest = x >= low ? nearest : Lanes<kLanes>{} + low;
+  using V = Vectors<kLanes>;
+  const auto integers = __builtin_convertvector(nearest, typename V::Integers);
+  const auto bytes = __builtin_convertvector(integers, typename V::Bytes);
+  std::memcpy(out, &bytes, sizeof bytes);
+}
+
+// Up to kGroup weights, with zeros behind them where they are fewer.
+struct Group {
+  VLM_INLINE Group(const float* weights, int64_t count) : values(weights) {
+    if (count < kGroup) {
+      std::copy_n(weights, count, padded);
+      values = padded;
+    }
+  }
+  Group(const Group&) = delete;
+
+  const float* values;
+  float padded[kGroup] = {};
+};
+
+template <int kLanes>
+VLM_INLINE inline void pack_int8(const PackedShape& shape, const float* weights, std::byte* row) {
+  const float scale = range_of<kLanes>(weights, shape.inputs).size() / 127;
   const float inverse = inverse_of(scale);
   auto* values = reinterpret_cast<int8_t*>(row);
-  for (int64_t i = 0; i < shape.inputs; ++i) {
-    values[i] = static_cast<int8_t>(level(weights[i] * inverse, -127, 127));
+  for (int64_t first = 0; first < shape.inputs; first += kGroup) {
+    const Group group(weights + first, std::min(kGroup, shape.inputs - first));
+    for (int64_t i = 0; i < kGroup; i += kLanes) {
+      levels<kLanes>(group.values + i, inverse, -127, 127, values + first + i);
+    }
   }
   std::memcpy(row + shape.padded_inputs(), &scale, sizeof scale);
 }
 
-// The weight of the largest size becomes −8, the one value that has no opposite.
-uint16_t int4_scale(const float* weights, int64_t count) {
-  float top = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    if (std::abs(weights[i]) > std::abs(top)) top = weights[i];
+// The weight of the largest size, the first of several, becomes −8, which has no opposite.
+template <int kLanes>
+VLM_INLINE inline uint16_t int4_scale(const Group& group) {
+  const Range range = range_of<kLanes>(group.values, kGroup);
+  float top = range.high > -range.low ? range.high : range.low;
+  if (range.high > 0 && range.high == -range.low) {
+    top = *std::find_if(group.values, group.values + kGroup,
+                        [&](float x) VLM_INLINE { return std::abs(x) == range.high; });
   }
   uint16_t scale;
   narrow(top / -8, &scale);
   return scale;
 }
 
-void pack_int4(const PackedShape& shape, const float* weights, std::byte* row) {
+template <int kLanes>
+VLM_INLINE inline void pack_group(const Group& group, float inverse, uint8_t* out) {
+  int8_t all[kGroup];
+  for (int64_t i = 0; i < kGroup; i += kLanes) {
+    levels<kLanes>(group.values + i, inverse, -8, 7, all + i);
+  }
+  uint16_t pairs[kGroup / 2];
+  std::memcpy(pairs, all, sizeof all);
+  for (int64_t i = 0; i < kGroup / 2; ++i) {
+    const auto pair = static_cast<uint16_t>((pairs[i] & 0x0F0F) ^ 0x0808);  // each 8 more
+    out[i] = static_cast<uint8_t>(pair | pair >> 4);
+  }
+}
+
+template <int kLanes>
+VLM_INLINE inline void pack_int4(const PackedShape& shape, const float* weights, std::byte* row) {
   auto* values = reinterpret_cast<uint8_t*>(row);
   std::byte* scales = row + shape.padded_inputs() / 2;
-  for (int64_t group = 0; group < shape.padded_inputs() / kGroup; ++group) {
-    const int64_t first = group * kGroup;
+  for (int64_t first = 0; first < shape.padded_inputs(); first += kGroup) {
     const int64_t count = std::clamp<int64_t>(shape.inputs - first, 0, kGroup);
-    const uint16_t scale = int4_scale(weights + first, count);
-    const float inverse = inverse_of(widen(scale));
-    for (int64_t i = 0; i < kGroup; ++i) {
-      const float value = i < count ? level(weights[first + i] * inverse, -8, 7) : 0;
-      const auto bits = static_cast<uint8_t>(value + 8);
-      uint8_t& byte = values[(first + i) / 2];
-      byte = static_cast<uint8_t>(i % 2 == 0 ? bits : byte | bits << 4);
-    }
-    std::memcpy(scales + group * 2, &scale, sizeof scale);
+    const Group group(count > 0 ? weights + first : weights, count);
+    const uint16_t scale = int4_scale<kLanes>(group);
+    pack_group<kLanes>(group, inverse_of(widen(scale)), values + first / 2);
+    std::memcpy(scales + first / kGroup * 2, &scale, sizeof scale);
   }
 }
 
 }  // namespace
 
 void pack_rows(const PackedShape& shape, const float* weights, int64_t count, std::byte* packed) {
-  const int64_t stride = shape.row_bytes();
-  for (int64_t row = 0; row < count; ++row, weights += shape.inputs, packed += stride) {
-    std::memset(packed, 0, static_cast<size_t>(stride));
-    switch (shape.format) {
-      case PackedFormat::kBFloat16:
-        pack_bfloat16(shape, weights, packed);
-        break;
-      case PackedFormat::kInt8:
-        pack_int8(shape, weights, packed);
-        break;
-      case PackedFormat::kInt4:
-        pack_int4(shape, weights, packed);
-        break;
+  with_lanes([&](auto lanes) VLM_INLINE {
+    constexpr int kLanes = decltype(lanes)::value;
+    const std::byte* end = packed + count * shape.row_bytes();
+    const float* from = weights;
+    for (std::byte* row = packed; row < end; row += shape.row_bytes(), from += shape.inputs) {
+      std::memset(row, 0, static_cast<size_t>(shape.row_bytes()));
+      if (shape.format == PackedFormat::kInt8) {
+        pack_int8<kLanes>(shape, from, row);
+      } else if (shape.format == PackedFormat::kInt4) {
+        pack_int4<kLanes>(shape, from, row);
+      } else {
+        pack_bfloat16(shape, from, row);
+      }
     }
-  }
+  });
 }
 
 void unpack_rows(const PackedShape& shape, const std::byte* packed, int64_t count, float* weights) {

@@ -111,6 +111,7 @@ Settings read_settings(int argc, char** argv) {
       fail("no option " + name);
     }
   }
+  if (settings.rounds < 1) fail("--rounds takes 1 or more");
   return settings;
 }
 
@@ -260,7 +261,7 @@ int main(int argc, char** argv) {
   for (const int count : settings.batches) {
     report["batches"].push_back(measure_batch(**engine, settings, count));
   }
-  report["joining"] = measure_joining(**engine, settings);
+  if (settings.warm_up > 0) report["joining"] = measure_joining(**engine, settings);
   report["peak_mib"] = peak_mib();
   if (settings.limits) {  // last: it takes memory
     const bool on_cpu = info.device == "cpu";
