@@ -130,6 +130,11 @@ class TorchExecutor : public Executor {
         source.bytes() < available_memory(device) / 2) {
       to_move_ = decoder_.matrices();
     }
+    for (const Linear* matrix : decoder_.matrices()) {
+      const GpuMatrix sizes = matrix->gpu_matrix();
+      products_of_chunk_ +=
+          static_cast<double>(sizes.outputs * sizes.inputs * limits_.prompt_chunk);
+    }
     info_.name = checkpoint_->name();
     info_.device = device.str();
     info_.dtype = dtype;
@@ -149,11 +154,12 @@ class TorchExecutor : public Executor {
   const ExecutorLimits& limits() const override { return limits_; }
 
   std::vector<std::shared_ptr<const ImageEmbeds>> encode(
-      const std::vector<const PixelTensor*>& batch,
-      const std::vector<std::string>& trace_paths) override {
+      const std::vector<const PixelTensor*>& batch, const std::vector<std::string>& trace_paths,
+      const std::function<void()>& between) override {
     const c10::OptionalStreamGuard guard(stream_);
     const ReusedMemory memory;
-    return translated("encoding pictures", [&] { return encode_pictures(batch, trace_paths); });
+    return translated("encoding pictures",
+                      [&] { return encode_pictures(batch, trace_paths, between); });
   }
 
   StepResult run(const StepPlan& plan) override {
@@ -191,10 +197,18 @@ class TorchExecutor : public Executor {
   }
 
   // Packs the images of all requests, in passes of bounded size.
-  Encoded encode_images(const std::vector<at::Tensor>& pixels, bool keep_features) const {
+  Encoded encode_images(const std::vector<at::Tensor>& pixels, bool keep_features,
+                        const std::function<void()>& between) const {
+    double since = 0;
+    const auto after_block = [&](double products) {
+      since += products;
+      if (since < products_of_chunk_) return;
+      since = 0;
+      between();
+    };
     std::vector<at::Tensor> pass, features, embeds;
     const auto run_pass = [&] {
-      const at::Tensor taken = tower_.forward(at::cat(pass).to(dtype_));
+      const at::Tensor taken = tower_.forward(at::cat(pass).to(dtype_), after_block);
       embeds.push_back(projector_.forward(taken));
       if (keep_features) features.push_back(taken);
       pass.clear();
@@ -222,13 +236,14 @@ class TorchExecutor : public Executor {
   }
 
   std::vector<std::shared_ptr<const ImageEmbeds>> encode_pictures(
-      const std::vector<const PixelTensor*>& batch, const std::vector<std::string>& trace_paths) {
+      const std::vector<const PixelTensor*>& batch, const std::vector<std::string>& trace_paths,
+      const std::function<void()>& between) {
     const c10::InferenceMode guard;
     std::vector<at::Tensor> pixels;
     for (const PixelTensor* part : batch) pixels.push_back(pixels_of(*part));
     const bool traced = std::any_of(trace_paths.begin(), trace_paths.end(),
                                     [](const std::string& path) { return !path.empty(); });
-    const Encoded encoded = encode_images(pixels, traced);
+    const Encoded encoded = encode_images(pixels, traced, between);
     std::vector<std::shared_ptr<const ImageEmbeds>> results;
     int64_t first = 0;
     for (size_t i = 0; i < batch.size(); ++i) {
@@ -388,6 +403,7 @@ class TorchExecutor : public Executor {
   std::unique_ptr<GpuStep> gpu_step_;  // null where there is none
   std::optional<RunAhead> run_ahead_;  // likewise
   ModelInfo info_;
+  double products_of_chunk_ = 0;  // multiplications that a part of a prompt takes
   std::map<std::string, Tensors> traces_;
   HugeMemory large_pages_;
   std::vector<Linear*> to_move_;  // what is not there yet

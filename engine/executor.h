@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -16,8 +17,8 @@ namespace vlm {
 
 /// Sizes of the executor's fixed tensors, decided once.
 struct ExecutorLimits {
-  int64_t max_rows = 0;     ///< sequences (beams counted each) in one step
-  int64_t cache_slots = 0;  ///< tokens in the cache, over all sequences
+  int64_t max_rows = 0;      ///< sequences (beams counted each) in one step
+  int64_t cache_slots = 0;   ///< tokens in the cache, over all sequences
   int64_t prompt_chunk = 0;  ///< tokens of prompts in a step beside texts under way; 1 at least
   bool looks_ahead = false;  ///< DecodePart::upcoming is of use
 };
@@ -34,10 +35,11 @@ class Executor {
 
   /// Tower and projector over the pictures of several requests at once; result i belongs to
   /// batch[i]. Where trace_paths[i] is not empty, pixel_values, vision_features and image_embeds
-  /// are kept for that trace.
+  /// are kept for that trace. `between` is called whenever as much is done as a part of a prompt
+  /// takes: it may call run(), and what it throws ends the work.
   virtual std::vector<std::shared_ptr<const ImageEmbeds>> encode(
-      const std::vector<const PixelTensor*>& batch,
-      const std::vector<std::string>& trace_paths) = 0;
+      const std::vector<const PixelTensor*>& batch, const std::vector<std::string>& trace_paths,
+      const std::function<void()>& between) = 0;
 
   /// One step.
   virtual StepResult run(const StepPlan& plan) = 0;

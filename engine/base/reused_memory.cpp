@@ -66,23 +66,26 @@ class Pool final : public c10::Allocator {
  private:
   explicit Pool(c10::Allocator* base) : base_(base) {}
 
-  // The one that came back last, which caches still hold, among those of a fitting size.
   void* take(size_t bytes) {
+    Piece piece = take_kept(bytes);
+    if (piece.bytes == 0) piece = {base_->allocate(bytes), bytes};
+    void* data = piece.memory.get();
+    const MutexLock lock(mutex_);
+    used_.emplace(data, std::move(piece));
+    return data;
+  }
+
+  // The one that came back last, which caches still hold, among those of a fitting size; else none.
+  Piece take_kept(size_t bytes) {
     const MutexLock lock(mutex_);
     const auto found = std::find_if(pieces_.rbegin(), pieces_.rend(), [&](const Piece& piece) {
       return piece.bytes >= bytes && piece.bytes / 8 * kEighths <= bytes;
     });
-    Piece piece;
-    if (found != pieces_.rend()) {
-      piece = std::move(*found);
-      pieces_.erase(std::next(found).base());
-      kept_ -= piece.bytes;
-    } else {
-      piece = {base_->allocate(bytes), bytes};
-    }
-    void* data = piece.memory.get();
-    used_.emplace(data, std::move(piece));
-    return data;
+    if (found == pieces_.rend()) return {};
+    Piece piece = std::move(*found);
+    pieces_.erase(std::next(found).base());
+    kept_ -= piece.bytes;
+    return piece;
   }
 
   // Of memory that take() gave, or that libtorch asked the whole process's allocator for.

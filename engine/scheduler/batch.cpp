@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "base/failure.h"
 #include "base/guard.h"
 
 namespace vlm {
@@ -111,18 +112,23 @@ void Batch::close() {
 }
 
 PromptRoom Batch::prompt_room() const {
-  const bool beside_text =
-      std::any_of(running_.begin(), running_.end(), [](const auto& job) { return job->in_text(); });
-  return {beside_text, executor_.limits().prompt_chunk, executor_.info().context_length};
+  return {!in_text().empty(), executor_.limits().prompt_chunk, executor_.info().context_length};
+}
+
+std::vector<Job*> Batch::in_text() const {
+  std::vector<Job*> jobs;
+  for (const std::unique_ptr<Job>& job : running_) {
+    if (job->in_text() && !job->ended()) jobs.push_back(job.get());
+  }
+  return jobs;
 }
 
 void Batch::step() {
   PromptRoom room = prompt_room();
   std::vector<Job*> jobs;
   for (const std::unique_ptr<Job>& job : running_) {
-    if (job->in_text()) {
-      jobs.push_back(job.get());
-    } else if (const int64_t tokens = room.take(job->prompt_left()); tokens > 0) {
+    if (job->in_text()) continue;
+    if (const int64_t tokens = room.take(job->prompt_left()); tokens > 0) {
       job->take_prompt(tokens);
       jobs.push_back(job.get());
     }
@@ -130,7 +136,7 @@ void Batch::step() {
   const std::vector<Job*> started = start_waiting(room);
   encode(started);
   jobs.insert(jobs.end(), started.begin(), started.end());
-  std::stable_partition(jobs.begin(), jobs.end(), [](const Job* job) { return !job->in_text(); });
+  for (Job* job : in_text()) jobs.push_back(job);
   std::erase_if(jobs, [](const Job* job) { return job->ended(); });
   run(jobs);
   forget_ended();
@@ -183,7 +189,11 @@ void Batch::encode(Jobs jobs) {
   }
   const Clock::time_point start = Clock::now();
   const auto images = guarded([&]() -> Result<std::vector<std::shared_ptr<const ImageEmbeds>>> {
-    auto encoded = executor_.encode(pixels, traces);
+    auto encoded = executor_.encode(pixels, traces, [&] {
+      run(in_text());
+      // Nobody has any pixels then.
+      if (fatal_) throw Failure(*fatal_);
+    });
     if (encoded.size() != owners.size()) {
       return wrong_count("pictures", owners.size(), encoded);
     }

@@ -49,7 +49,9 @@ class Batch {
   PromptRoom prompt_room() const;
   /// Those who start.
   std::vector<Job*> start_waiting(PromptRoom& room);
+  /// Of those who have their text under way, a step between any two pieces of the work.
   void encode(Jobs jobs);
+  std::vector<Job*> in_text() const;
   void run(Jobs jobs);
   void advance(Job& job, const Chosen& chosen, Clock::time_point step_start, Clock::time_point now);
   void finish(Job& job);

@@ -84,13 +84,17 @@ at::Tensor VisionTower::embed_patches(const at::Tensor& pixels) const {
   return dense(cut, patch_weight_.flatten(1), {});
 }
 
-at::Tensor VisionTower::forward(const at::Tensor& pixels) const {
+at::Tensor VisionTower::forward(const at::Tensor& pixels,
+                                const std::function<void(double)>& after_block) const {
   const int64_t images = pixels.size(0);
   const at::Tensor patches = embed_patches(pixels.to(patch_weight_.scalar_type()));
   const at::Tensor cls = class_embedding_.expand({images, 1, config_.hidden_size});
   at::Tensor x = normalize(at::cat({cls, patches}, 1) + position_embedding_, pre_norm_);
   const int64_t tokens = x.size(1);
   x = x.flatten(0, 1);
+  const auto hidden = static_cast<double>(config_.hidden_size);
+  const double products = static_cast<double>(images * tokens) * hidden *
+                          (4 * hidden + 2 * static_cast<double>(config_.intermediate_size));
   std::vector<at::Tensor> taken(states_.size());
   for (int64_t state = 0;; ++state) {
     for (size_t i = 0; i < states_.size(); ++i) {
@@ -103,6 +107,7 @@ at::Tensor VisionTower::forward(const at::Tensor& pixels) const {
     x = x + attend(normalize(x, layer.norm1), images, layer);
     const at::Tensor inner = layer.fc1.forward(normalize(x, layer.norm2));
     x = x + layer.fc2.forward(activate(inner, config_.activation));
+    after_block(products);
   }
   return taken.size() == 1 ? taken[0] : at::cat(taken, -1);
 }

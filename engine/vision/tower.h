@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -19,8 +20,10 @@ class VisionTower {
  public:
   VisionTower(const ModelConfig& config, TensorSource& source, std::optional<Packing> packing);
 
-  /// [images, channels, image_size, image_size] → [images, patches (+1 with CLS), feature_size]
-  at::Tensor forward(const at::Tensor& pixels) const;
+  /// [images, channels, image_size, image_size] → [images, patches (+1 with CLS), feature_size].
+  /// Calls `after_block` with the multiplications of each block.
+  at::Tensor forward(const at::Tensor& pixels,
+                     const std::function<void(double)>& after_block) const;
 
  private:
   struct Norm {

@@ -130,9 +130,10 @@ class FakeExecutor : public Executor {
   const ExecutorLimits& limits() const override { return limits_; }
 
   std::vector<std::shared_ptr<const ImageEmbeds>> encode(
-      const std::vector<const PixelTensor*>& batch,
-      const std::vector<std::string>& trace_paths) override {
+      const std::vector<const PixelTensor*>& batch, const std::vector<std::string>& trace_paths,
+      const std::function<void()>& between) override {
     check_thread();
+    for (int piece = 1; piece < encode_pieces; ++piece) between();
     if (before_encode) {
       before_encode(batch.size());
     }
@@ -207,6 +208,7 @@ class FakeExecutor : public Executor {
   int64_t steps = 0;
   size_t most_prompts = 0;
   size_t most_rows = 0;
+  int encode_pieces = 1;
   std::vector<size_t> encode_batches;
   std::vector<size_t> prompt_parts;  ///< prompt tokens of each step
   std::map<std::string, std::string> traces;

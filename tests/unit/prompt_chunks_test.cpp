@@ -75,6 +75,47 @@ TEST_F(PromptChunks, let_the_others_texts_go_on_in_each_step) {
   run_all();
 }
 
+TEST_F(PromptChunks, let_them_go_on_between_pieces_of_a_picture_too) {
+  const std::vector<int64_t> expected = alone(long_text("first"));
+  const std::vector<int64_t> expected_seen = alone(few_tokens("seen", 1));
+  const size_t beside = begin_with_a_text(4);
+  executor_->encode_pieces = 4;
+  const size_t place = add(few_tokens("seen", 1));
+  const int64_t before = executor_->steps;
+  batch_->step();
+  EXPECT_EQ(executor_->steps - before, 4);
+  run_all();
+  EXPECT_EQ(description_of(beside).token_ids, expected);
+  EXPECT_EQ(description_of(place).token_ids, expected_seen);
+}
+
+TEST_F(PromptChunks, of_a_picture_are_no_trouble_for_a_text_that_ends_among_them) {
+  open();
+  executor_->eos_bias = -100;
+  const size_t first = add(few_tokens("first", 0));
+  batch_->step();
+  executor_->encode_pieces = 5;
+  const size_t place = add(few_tokens("seen", 1));
+  batch_->step();
+  EXPECT_EQ(description_of(first).token_ids.size(), 3u);
+  run_all();
+  EXPECT_EQ(description_of(place).token_ids.size(), 3u);
+}
+
+TEST_F(PromptChunks, of_a_picture_end_where_the_device_is_lost) {
+  const size_t beside = begin_with_a_text(4);
+  executor_->encode_pieces = 5;
+  executor_->before_run = [](const StepPlan&) { throw Failure(ErrorKind::kDevice, "lost"); };
+  const size_t place = add(few_tokens("seen", 1));
+  const size_t waiting = add(few_tokens("not seen", 1));
+  batch_->step();
+  for (const size_t one : {beside, place, waiting}) {
+    EXPECT_EQ(error_of(one).kind, ErrorKind::kDevice);
+  }
+  EXPECT_TRUE(batch_->fatal());
+  run_all();
+}
+
 TEST_F(PromptChunks, are_shared_by_those_who_come_first) {
   begin_with_a_text(10);
   std::vector<size_t> starts;

@@ -376,6 +376,7 @@ TEST(Scheduler, any_mix_gives_each_request_its_own_answer) {
        {Limits{16, 2000, 120}, {16, 2000, 3}, {4, 150, 7}}) {
     Fixture fixture(rows, slots);
     fixture.executor->take_prompts_in_chunks(prompt_chunk);
+    fixture.executor->encode_pieces = 3;
     std::vector<std::unique_ptr<Outcome>> outcomes;
     for (size_t i = 0; i < requests.size(); ++i) {
       outcomes.push_back(std::make_unique<Outcome>());
