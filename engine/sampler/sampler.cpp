@@ -29,9 +29,11 @@ at::Tensor draw(const at::Tensor& scores, const at::Tensor& warps) {
   const at::Tensor cumulative = at::softmax(scores.to(at::kDouble), -1).cumsum(-1);
   const at::Tensor total = cumulative.slice(1, -1).contiguous();
   const at::Tensor at_value = WarpTable::column(warps, WarpTable::kUniform, at::kDouble) * total;
-  // Rounding may put the point on the total itself, where only impossible tokens are left.
+  // Rounding may put the point on the total itself, where only impossible tokens are left; where
+  // there is no total, any token will do, as long as it is one.
   return at::searchsorted(cumulative, at_value, false, /*right=*/true)
       .minimum(at::searchsorted(cumulative, total, false, /*right=*/false))
+      .clamp_max(scores.size(1) - 1)
       .squeeze(1);
 }
 

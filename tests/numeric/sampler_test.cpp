@@ -85,6 +85,11 @@ TEST(Sampler, nothing_is_chosen_where_no_score_is_finite) {
   EXPECT_EQ(token_of(rows({{1, 2}}), all_banned), -1);
   EXPECT_EQ(token_of(rows({{NAN, 2}}), greedy(0)), -1);
   EXPECT_EQ(token_of(rows({{kInfinity, 2}}), greedy(0)), -1);
+  all_banned.sample = true;
+  EXPECT_EQ(token_of(rows({{1, 2}}), all_banned), -1);
+  EXPECT_EQ(token_of(rows({{NAN, 2}}), sampling(0, 1)), -1);
+  EXPECT_EQ(token_of(rows({{kInfinity, 2}}), sampling(0, 1)), -1);
+  EXPECT_EQ(token_of(rows({{-kInfinity, -kInfinity}}), sampling(0, 1)), -1);
 }
 
 TEST(Sampler, a_row_does_not_depend_on_its_neighbours) {
