@@ -2,6 +2,7 @@
 // One thread for each row.
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
+#include "cuda/sample_row.h"
 
 namespace vlm {
 namespace {
@@ -24,6 +25,9 @@ __global__ void __launch_bounds__(kThreads) advance_kernel(AdvanceArgs args) {
   args.slots[row] = place;
   args.cached_lengths[row] = static_cast<int32_t>(position + 1);
   args.slot_table[row * args.table_stride + position] = place;
+  if (goes_on && args.table != nullptr) {
+    go_on_from(args.table[row], args.seen + row * args.seen_stride, args.tokens[row]);
+  }
 }
 
 }  // namespace

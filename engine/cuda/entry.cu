@@ -82,6 +82,7 @@ constexpr CudaModule kModule = {
     gate_cuda,
     embed_cuda,
     pick_cuda,
+    sample_cuda,
     advance_cuda,
     matvec_cuda,
     repack_cuda,

@@ -105,10 +105,51 @@ struct PickArgs {
   int64_t vocab_size = 0;
 };
 
+inline constexpr int kMostSampleBans = 8;
+inline constexpr int64_t kMostSampledIds = int64_t{1} << 20;
+
+/// How a row's token is chosen (Choice in scheduler/step_plan.h), as the device keeps it.
+struct SampleRow {
+  // Randomness: a pure function of these three (kernels/random.h).
+  uint64_t seed = 0;
+  uint64_t sequence = 0;
+  uint32_t token = 0;
+
+  int32_t sample = 0;  ///< 0: the likeliest, and no warper counts
+  float penalty = 1;   ///< of the ids seen
+  float temperature = 1;
+  int32_t top_k = 0;  ///< 0: all
+  /// What the least likely tokens that top-p takes out have together at most, as a share of the
+  /// whole; negative: nothing is taken out.
+  double left_out = -1;
+  float min_p = 0;
+  int32_t bans = 0;
+  int32_t banned[kMostSampleBans] = {};
+};
+
+/// A token of each row, drawn or the likeliest, and its log-probability under the raw distribution:
+/// no number where a logit is none or nothing is left to choose. What Sampler does for such rows
+/// (sampler/sampler.h), but that tokens with less than 1e-13 of the likeliest one's probability are
+/// never drawn, and that of equals top-p takes out those with the lowest ids. A row does not depend
+/// on the others. Up to kMostSampledIds ids.
+struct SampleArgs {
+  const float* logits = nullptr;     ///< [rows, vocab_size]
+  const SampleRow* table = nullptr;  ///< [rows]
+  const uint32_t* seen = nullptr;    ///< [rows, seen_stride]: bits of the ids the penalty counts
+  int64_t seen_stride = 0;
+  int64_t* tokens = nullptr;  ///< [rows]
+  float* logprobs = nullptr;  ///< [rows]
+  int64_t rows = 0;
+  int64_t vocab_size = 0;
+};
+
 /// Rows of a step become those of the next one: each goes on from the token picked for it, in the
 /// slot kept for that, or becomes one of nobody's in the spare slot.
 struct AdvanceArgs {
-  const int64_t* tokens = nullptr;    ///< [rows]
+  const int64_t* tokens = nullptr;  ///< [rows]
+  SampleRow* table = nullptr;       ///< [rows]: SampleArgs'; null where none is in use
+  uint32_t* seen = nullptr;         ///< [rows, seen_stride]: likewise
+  int64_t seen_stride = 0;
   const int32_t* upcoming = nullptr;  ///< [rows]: slots; -1: the row is nobody's from now on
   int64_t* ids = nullptr;             ///< [rows]
   int64_t* positions = nullptr;       ///< [rows]
@@ -230,6 +271,7 @@ bool rotate_store_cuda(const RotateStoreArgs& args, void* stream);
 bool gate_cuda(const GateArgs& args, void* stream);
 bool embed_cuda(const EmbedArgs& args, void* stream);
 bool pick_cuda(const PickArgs& args, void* stream);
+bool sample_cuda(const SampleArgs& args, void* stream);
 bool advance_cuda(const AdvanceArgs& args, void* stream);
 bool matvec_cuda(const GpuMatVecArgs& args, void* stream);
 bool repack_cuda(const RepackArgs& args, void* stream);

@@ -9,7 +9,7 @@
 namespace vlm {
 
 /// Increases whenever CudaModule or an argument struct changes.
-inline constexpr uint32_t kCudaModuleAbi = 4;
+inline constexpr uint32_t kCudaModuleAbi = 5;
 
 /// What decides about the work that a GPU is given.
 struct GpuInfo {
@@ -50,6 +50,7 @@ struct CudaModule {
   bool (*gate)(const GateArgs& args, void* stream);
   bool (*embed)(const EmbedArgs& args, void* stream);
   bool (*pick)(const PickArgs& args, void* stream);
+  bool (*sample)(const SampleArgs& args, void* stream);
   bool (*advance)(const AdvanceArgs& args, void* stream);
   bool (*matvec)(const GpuMatVecArgs& args, void* stream);
   bool (*repack)(const RepackArgs& args, void* stream);

@@ -61,7 +61,8 @@ GpuStep::GpuStep(const Decoder& decoder, KvCache& cache, const StepBuffers& buff
       type_(*kernel_type(decoder.embedding_table().scalar_type())),
       info_(module_.info(decoder.embedding_table().device().index())),
       stream_(current_stream(decoder.embedding_table().device())),
-      max_rows_(max_rows) {
+      max_rows_(max_rows),
+      table_(max_rows, decoder.config().vocab_size, decoder.embedding_table().device()) {
   const TextConfig& config = decoder.config();
   const int64_t q_size = config.heads * config.head_dim;
   const int64_t kv_size = config.kv_heads * config.head_dim;
@@ -111,7 +112,7 @@ GpuStep::GpuStep(const Decoder& decoder, KvCache& cache, const StepBuffers& buff
 
 GpuStep::~GpuStep() {
   module_.synchronize(stream_);  // a step that nobody asked for may still run
-  for (const auto& [rows, graph] : graphs_) {
+  for (const auto& [kind, graph] : graphs_) {
     if (graph != nullptr) module_.destroy_graph(graph);
   }
   for (const Outcome& outcome : outcomes_) {
@@ -129,7 +130,8 @@ int64_t GpuStep::bucket(int64_t rows) const {
   return std::min(size, max_rows_);
 }
 
-bool GpuStep::ban(const std::vector<const std::vector<int64_t>*>& lists) {
+bool GpuStep::pick_likeliest(const std::vector<const std::vector<int64_t>*>& lists) {
+  sampled_ = false;
   const auto fits = [](const auto* list) {
     return list == nullptr || static_cast<int64_t>(list->size()) <= kBans;
   };
@@ -145,6 +147,11 @@ bool GpuStep::ban(const std::vector<const std::vector<int64_t>*>& lists) {
   }
   if (cleared > 0) banned_.send(cleared);
   return true;
+}
+
+bool GpuStep::pick(const std::vector<Choice>& choices) {
+  sampled_ = table_.fill(choices, buffers_.rows());
+  return sampled_;
 }
 
 GpuStep::Ticket GpuStep::run() {
@@ -166,6 +173,7 @@ GpuStep::Ticket GpuStep::run_on(const std::vector<int32_t>& upcoming) {
   args.tokens = static_cast<const int64_t*>(picked_.const_data_ptr());
   args.upcoming = before.upcoming.device.const_data_ptr<int32_t>();
   args.spare_slot = spare_slot();
+  if (sampled_) table_.add_to(args);
   require(module_.advance(args, stream_), kDoing);
   return run();
 }
@@ -173,7 +181,8 @@ GpuStep::Ticket GpuStep::run_on(const std::vector<int32_t>& upcoming) {
 // The first run of a bucket is an ordinary one, in which libtorch allocates what it keeps; what it
 // did is recorded then.
 void GpuStep::start() {
-  const auto found = graphs_.find(rows_);
+  const std::pair<int64_t, bool> kind = {rows_, sampled_};
+  const auto found = graphs_.find(kind);
   if (found != graphs_.end() && found->second != nullptr) {
     if (module_.launch_graph(found->second, stream_)) return;
     // Where memory is too short for that, the step itself may still run; a lost GPU tells below.
@@ -182,7 +191,7 @@ void GpuStep::start() {
   enqueue(rows_);
   if (found != graphs_.end()) return;  // it could not be recorded
   if (!module_.begin_capture(stream_)) {
-    graphs_[rows_] = nullptr;
+    graphs_[kind] = nullptr;
     return;
   }
   try {
@@ -191,7 +200,7 @@ void GpuStep::start() {
     module_.destroy_graph(module_.end_capture(stream_));
     throw;
   }
-  graphs_[rows_] = module_.end_capture(stream_);
+  graphs_[kind] = module_.end_capture(stream_);
 }
 
 at::Tensor GpuStep::logits() const {
@@ -345,13 +354,28 @@ void GpuStep::finish(int64_t rows) {
             kDoing);
     logits_.narrow(0, 0, rows).copy_(narrow);
   }
+  pick_tokens(rows);
+}
+
+void GpuStep::pick_tokens(int64_t rows) {
+  auto* tokens = reinterpret_cast<int64_t*>(picked_.mutable_data_ptr());
+  auto* logprobs = reinterpret_cast<float*>(static_cast<std::byte*>(picked_.mutable_data_ptr()) +
+                                            max_rows_ * static_cast<int64_t>(sizeof(int64_t)));
+  if (sampled_) {
+    SampleArgs sample = table_.sample_args();
+    sample.logits = logits_.const_data_ptr<float>();
+    sample.tokens = tokens;
+    sample.logprobs = logprobs;
+    sample.rows = rows;
+    require(module_.sample(sample, stream_), kDoing);
+    return;
+  }
   PickArgs pick;
   pick.logits = logits_.const_data_ptr<float>();
   pick.banned = banned_.device.const_data_ptr<int64_t>();
   pick.banned_size = kBans;
-  pick.tokens = reinterpret_cast<int64_t*>(picked_.mutable_data_ptr());
-  pick.logprobs = reinterpret_cast<float*>(static_cast<std::byte*>(picked_.mutable_data_ptr()) +
-                                           max_rows_ * static_cast<int64_t>(sizeof(int64_t)));
+  pick.tokens = tokens;
+  pick.logprobs = logprobs;
   pick.rows = rows;
   pick.vocab_size = decoder_.config().vocab_size;
   require(module_.pick(pick, stream_), kDoing);

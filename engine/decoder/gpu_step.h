@@ -7,18 +7,20 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/device_buffer.h"
 #include "decoder/decoder.h"
+#include "decoder/sample_table.h"
 #include "decoder/step_buffers.h"
 
 namespace vlm {
 
 /// One token of each sequence on a GPU, as a CUDA graph: for every bucket of rows the whole step,
-/// from the ids to the likeliest tokens, is recorded once and then started by a single call. A step
-/// may follow another without the host having seen what came of that. All memory is allocated once.
-/// Thread-bound.
+/// from the ids to the tokens chosen, is recorded once and then started by a single call; twice
+/// where some steps take the likeliest tokens and others do not. A step may follow another without
+/// the host having seen what came of that. All memory is allocated once. Thread-bound.
 class GpuStep {
  public:
   /// Null where the device, its module or the weights' type have no such step. Steps run on the
@@ -34,9 +36,12 @@ class GpuStep {
   int64_t bucket(int64_t rows) const;
   int32_t spare_slot() const;
 
-  /// Ids that the picks of the next run must not be, one list for each row that has any. False,
-  /// with nothing kept, where a list is longer than there is room for.
-  bool ban(const std::vector<const std::vector<int64_t>*>& lists);
+  /// What the picks of the next run are to be, for the rows that `buffers` hold, which a step that
+  /// goes on from it keeps to: the likeliest but for ids that they must not be, one list for each
+  /// row that has any, or what these choices want. False where the device cannot do that: the picks
+  /// are nobody's then.
+  bool pick_likeliest(const std::vector<const std::vector<int64_t>*>& banned);
+  bool pick(const std::vector<Choice>& choices);
   /// One of the last two runs.
   using Ticket = int64_t;
 
@@ -49,7 +54,7 @@ class GpuStep {
   at::Tensor logits() const;
 
   struct Picks {
-    const int64_t* tokens;  ///< the likeliest of each row
+    const int64_t* tokens;  ///< of each row
     const float* logprobs;  ///< under the raw distribution; not finite where there is none
   };
   /// Waits for a run. On the host, valid until the run after the next one.
@@ -73,6 +78,7 @@ class GpuStep {
   void look_back(int64_t index, int64_t rows);
   void transform(const Decoder::Layer& layer, int64_t rows);
   void finish(int64_t rows);
+  void pick_tokens(int64_t rows);
   bool few_rows(const Linear& linear, int64_t rows, GpuMatVecArgs& args) const;
   bool normalized_product(GpuMatVecArgs& args, const at::Tensor& norm_weight, int64_t rows);
   at::Tensor normalize(const at::Tensor& weight, int64_t rows);
@@ -87,7 +93,8 @@ class GpuStep {
   void* stream_;  // the one that was current at construction, and is at every call
   int64_t max_rows_;
   int64_t rows_ = 0;
-  std::map<int64_t, void*> graphs_;
+  bool sampled_ = false;                              // picks are what table_ says
+  std::map<std::pair<int64_t, bool>, void*> graphs_;  // by rows and that
   Rope::Angles angles_;  // of every position: [context, head_dim], in the weights' type
 
   // Activations, [max_rows, …].
@@ -95,7 +102,8 @@ class GpuStep {
   at::Tensor partials_, arrivals_;  // of the attention's parts
   DeviceBuffer banned_;             // int64 [max_rows, kBans]
   int64_t banned_rows_ = 0;         // that hold anything but -1
-  at::Tensor picked_;               // bytes: int64 tokens, then float log-probabilities
+  SampleTable table_;
+  at::Tensor picked_;  // bytes: int64 tokens, then float log-probabilities
   Ticket last_ = -1;
   std::array<Outcome, 2> outcomes_;  // by ticket, in turn
 };

@@ -33,13 +33,14 @@ void RunAhead::start_afresh(const std::vector<DecodePart>& decodes,
                             const std::vector<Choice>& choices) {
   const auto count = static_cast<int64_t>(decodes.size());
   buffers_.fill(decodes, step_.bucket(count), step_.spare_slot());
-  picked_ = std::all_of(choices.begin(), choices.end(), takes_the_likeliest);
-  if (picked_) {
+  if (std::all_of(choices.begin(), choices.end(), takes_the_likeliest)) {
     std::vector<const std::vector<int64_t>*> banned(decodes.size());
     for (const Choice& choice : choices) {
       if (!choice.banned.empty()) banned[choice.first_row] = &choice.banned.front();
     }
-    picked_ = step_.ban(banned);
+    picked_ = step_.pick_likeliest(banned);
+  } else {
+    picked_ = step_.pick(choices);
   }
   ticket_ = step_.run();
   rows_.resize(decodes.size());

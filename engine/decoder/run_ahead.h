@@ -12,11 +12,11 @@
 
 namespace vlm {
 
-/// Sequences that go on, on a GPU. Where every row takes its likeliest token, the step after the
-/// one that was asked for is started before the host has seen this one's tokens: if the next plan
-/// goes on from these rows, be it with fewer of them, its results are under way already, and the
-/// GPU never waits for the host. If it does not, they are dropped: they wrote nothing but slots
-/// that their sequences had to themselves. Thread-bound.
+/// Sequences that go on, on a GPU. Where the device chooses every row's token by itself, the step
+/// after the one that was asked for is started before the host has seen this one's tokens: if the
+/// next plan goes on from these rows, be it with fewer of them, its results are under way already,
+/// and the GPU never waits for the host. If it does not, they are dropped: they wrote nothing but
+/// slots that their sequences had to themselves. Thread-bound.
 class RunAhead {
  public:
   /// All must outlive it.

@@ -75,8 +75,7 @@ Choice Generation::choice(int64_t first_row) const {
   choice.candidates = beams_ ? beams_->candidates() : 1;
   const int64_t next = generated_ + 1;
   choice.last = next >= rules_.max_new_tokens;
-  choice.next_alike = !beams_ && settings_.repetition_penalty == 1 &&
-                      settings_.no_repeat_ngram_size == 0 &&
+  choice.next_alike = !beams_ && settings_.no_repeat_ngram_size == 0 &&
                       no_end == (next < settings_.min_new_tokens) && !choice.last;
   return choice;
 }

@@ -79,7 +79,8 @@ struct Choice {
   /// The likeliest ids of each row to tell besides; 0: none.
   int64_t alternatives = 0;
 
-  /// Whether the row's next choice, should there be one, will be this one again but for `token`.
+  /// Whether the row's next choice, should there be one, will be this one again but for `token`,
+  /// which is the next one then, and `seen`, which has what is chosen now besides.
   bool next_alike = false;
   /// Whether there is none, whatever is chosen now.
   bool last = false;

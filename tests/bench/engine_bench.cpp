@@ -4,12 +4,14 @@
 //
 //   engine_bench MODEL [--dtype T] [--quantization Q] [--device D] [--tokens N] [--rounds N]
 //                [--warm-up N] [--batch 1,4,16] [--width W] [--height H] [--prompt-chunk N]
+//                [--temperature T] [--top-k N] [--top-p P] [--repetition-penalty R]
 //                [--no-limits]
 //
-// Every request shows a new picture of noise and generates exactly --tokens tokens. Before batches
-// are measured, one request generates --warm-up tokens (0: none): by then an engine of up to 40
-// layers on a CPU has moved its weights to where they stay. `limits` are what this machine's memory
-// and libtorch's matrix product reach, measured in the same run.
+// Every request shows a new picture of noise and generates exactly --tokens tokens, the likeliest
+// ones unless options say otherwise. Before batches are measured, one request generates --warm-up
+// tokens (0: none): by then an engine of up to 40 layers on a CPU has moved its weights to where
+// they stay. `limits` are what this machine's memory and libtorch's matrix product reach, measured
+// in the same run.
 
 #include <sys/resource.h>
 
@@ -53,6 +55,7 @@ struct Settings {
   int height = 480;
   bool limits = true;
   std::vector<int> batches = {1, 4, 16};
+  vlm::Options options;
 };
 
 std::vector<int> numbers(const std::string& text) {
@@ -68,6 +71,29 @@ std::vector<int> numbers(const std::string& text) {
 [[noreturn]] void fail(const std::string& message) {
   std::cerr << "engine_bench: " << message << "\n";
   std::exit(1);
+}
+
+// How tokens are chosen; false where the option is another one.
+bool read_choice(const std::string& name, const std::string& value, vlm::Options& options) {
+  if (name == "--temperature") {
+    options.temperature = std::stod(value);
+  } else if (name == "--top-k") {
+    options.top_k = std::stoi(value);
+  } else if (name == "--top-p") {
+    options.top_p = std::stod(value);
+  } else if (name == "--repetition-penalty") {
+    options.repetition_penalty = std::stod(value);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+void tell_choice(const vlm::Options& options, json& report) {
+  if (options.temperature) report["temperature"] = *options.temperature;
+  if (options.top_k) report["top_k"] = *options.top_k;
+  if (options.top_p) report["top_p"] = *options.top_p;
+  if (options.repetition_penalty) report["repetition_penalty"] = *options.repetition_penalty;
 }
 
 Settings read_settings(int argc, char** argv) {
@@ -107,7 +133,7 @@ Settings read_settings(int argc, char** argv) {
       settings.height = std::stoi(value);
     } else if (name == "--batch") {
       settings.batches = numbers(value);
-    } else {
+    } else if (!read_choice(name, value, settings.options)) {
       fail("no option " + name);
     }
   }
@@ -123,6 +149,7 @@ vlm::Request new_request(const Settings& settings, int tokens) {
   vlm::Request request;
   request.frames.push_back(std::move(frame));
   request.prompt.turns = {{vlm::Turn::Role::kUser, "What is in this picture?"}};
+  request.options = settings.options;
   request.options.max_new_tokens = tokens;
   request.options.min_new_tokens = tokens;
   return request;
@@ -245,6 +272,7 @@ int main(int argc, char** argv) {
                  {"tokens", settings.tokens},
                  {"rounds", settings.rounds},
                  {"warm_up", settings.warm_up}};
+  tell_choice(settings.options, report);
   const Clock::time_point start = Clock::now();
   const vlm::Result<std::shared_ptr<vlm::Engine>> engine = vlm::open_engine(settings.spec);
   if (!engine) fail(engine.error().message);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 
-// Measures the GPU module's kernels of a decode step as a share of the memory's read rate. Each
-// figure is a CUDA graph of many calls over more weights, or a larger cache, than any cache on the
-// GPU holds. Prints a table. Exits with 77 where there is no GPU.
+// Measures the GPU module's kernels of a decode step: choices in microseconds, the rest as a share
+// of the memory's read rate. Each of those figures is a CUDA graph of many calls over more weights,
+// or a larger cache, than any cache on the GPU holds. Prints a table. Exits with 77 where there is
+// no GPU.
 //
 //   gpu_kernel_bench [HIDDEN INNER HEADS KV_HEADS]
 
@@ -29,6 +30,7 @@
 #include "bench/machine_limits.h"
 #include "cuda/packed_index.h"
 #include "cuda/tensor_ops.h"
+#include "decoder/sample_table.h"
 
 namespace {
 
@@ -166,6 +168,65 @@ void measure_attention(const Gpu& gpu, int64_t heads, int64_t kv_heads, double r
   }
 }
 
+struct Way {
+  std::string name;
+  Choice choice;
+};
+
+std::vector<Way> ways_to_choose() {
+  std::vector<Way> ways(5);
+  ways[0].name = "penalised";
+  ways[0].choice.repetition_penalty = 1.1;
+  for (size_t i = 1; i < ways.size(); ++i) ways[i].choice.sample = true;
+  ways[1].name = "drawn";
+  ways[2].name = "drawn, top-k 50";
+  ways[2].choice.top_k = 50;
+  ways[3].name = "drawn, top-p 0.9";
+  ways[3].choice.top_p = 0.9;
+  ways[4].name = "drawn, both, penalised";
+  ways[4].choice = ways[2].choice;
+  ways[4].choice.top_p = 0.9;
+  ways[4].choice.repetition_penalty = 1.1;
+  return ways;
+}
+
+// One step's choices, as the step's own kernel for likeliest tokens makes them, then in other ways.
+void measure_choices(const Gpu& gpu, int64_t rows, int64_t vocab) {
+  const at::Tensor logits = at::randn({rows, vocab}, gpu.half.dtype(at::kFloat)) * 3;
+  const at::Tensor tokens = at::zeros({rows}, gpu.half.dtype(at::kLong));
+  const at::Tensor logprobs = at::zeros({rows}, gpu.half.dtype(at::kFloat));
+  const auto tell = [&](const std::string& way, const std::function<void(int)>& work) {
+    std::printf("%-28s %3d rows of %6d %8.1f us\n", way.c_str(), static_cast<int>(rows),
+                static_cast<int>(vocab), seconds(gpu, 20, work) * 1e6);
+  };
+  PickArgs pick;
+  pick.logits = logits.const_data_ptr<float>();
+  pick.tokens = tokens.mutable_data_ptr<int64_t>();
+  pick.logprobs = logprobs.mutable_data_ptr<float>();
+  pick.rows = rows;
+  pick.vocab_size = vocab;
+  tell("likeliest", [&](int) {
+    if (!gpu.module.pick(pick, gpu.queue())) std::abort();
+  });
+  for (const Way& way : ways_to_choose()) {
+    std::vector<Choice> choices(static_cast<size_t>(rows), way.choice);
+    for (size_t row = 0; row < choices.size(); ++row) {
+      choices[row].first_row = static_cast<int64_t>(row);
+      choices[row].sequence = row;
+    }
+    SampleTable table(rows, vocab, gpu.device);
+    if (!table.fill(choices, rows)) std::abort();
+    SampleArgs args = table.sample_args();
+    args.logits = pick.logits;
+    args.tokens = pick.tokens;
+    args.logprobs = pick.logprobs;
+    args.rows = rows;
+    tell(way.name, [&](int) {
+      if (!gpu.module.sample(args, gpu.queue())) std::abort();
+    });
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -176,6 +237,9 @@ int main(int argc, char** argv) {
   const int64_t hidden = number(1, 4096), inner = number(2, 11008);
   const int64_t heads = number(3, 32), kv_heads = number(4, 32);
   const Gpu gpu;
+  for (const int64_t vocab : {32064, 128256}) {
+    for (const int64_t rows : {1, 16, 64, 256}) measure_choices(gpu, rows, vocab);
+  }
   const nlohmann::json limits = bench::measure_gpu_limits("cuda:0");
   std::printf("%s\n", limits.dump().c_str());
   const double read =

@@ -56,13 +56,14 @@ Frame picture(uint32_t seed) {
   return frame;
 }
 
-std::vector<Description> describe(Engine& engine, const Options& options, int count) {
+// All at once, one stream for each.
+std::vector<Description> describe(Engine& engine, const std::vector<Options>& options) {
   std::vector<std::future<Result<Description>>> answers;
-  for (int i = 0; i < count; ++i) {
+  for (size_t i = 0; i < options.size(); ++i) {
     Request request;
     request.frames.push_back(picture(static_cast<uint32_t>(i)));
     request.prompt.turns = {{Turn::Role::kUser, "Describe the scene."}};
-    request.options = options;
+    request.options = options[i];
     request.stream = static_cast<uint64_t>(i);
     request.sequence = static_cast<uint64_t>(i);
     auto answer = std::make_shared<std::promise<Result<Description>>>();
@@ -80,13 +81,17 @@ std::vector<Description> describe(Engine& engine, const Options& options, int co
   return descriptions;
 }
 
+std::vector<Description> describe(Engine& engine, const Options& options, int count) {
+  return describe(engine, std::vector<Options>(static_cast<size_t>(count), options));
+}
+
 struct Way {
   std::string name;
   Options options;
 };
 
 std::vector<Way> ways() {
-  std::vector<Way> all(7);
+  std::vector<Way> all(9);
   for (Way& way : all) way.options.max_new_tokens = 24;
   all[0].name = "greedy";
   all[1].name = "minimum";
@@ -107,6 +112,16 @@ std::vector<Way> ways() {
   all[5].options.min_new_tokens = 12;
   all[6].name = "alternatives";
   all[6].options.top_logprobs = 3;
+  all[7].name = "penalised";
+  all[7].options.repetition_penalty = 1.3;
+  all[7].options.min_new_tokens = 5;
+  all[8].name = "sampled in every respect";
+  all[8].options.temperature = 0.9;
+  all[8].options.top_k = 40;
+  all[8].options.top_p = 0.95;
+  all[8].options.min_p = 0.01;
+  all[8].options.repetition_penalty = 1.1;
+  all[8].options.seed = 9;
   return all;
 }
 
@@ -177,6 +192,44 @@ TEST(GpuEngine, sixteen_bits_decode_in_every_way) {
         EXPECT_GE(static_cast<int>(description.token_ids.size()), *way.options.min_new_tokens);
       }
     }
+  }
+}
+
+// Where the likeliest others are to be told, every token is the host's choice.
+TEST(GpuEngine, chooses_by_itself_what_the_host_would_choose) {
+  const auto gpu = open(demo_model("cuda", DType::kFloat32));
+  ASSERT_TRUE(gpu);
+  for (Way way : ways()) {
+    SCOPED_TRACE(way.name);
+    for (const int count : {1, 7, 33}) {
+      SCOPED_TRACE(count);
+      way.options.top_logprobs = 0;
+      const auto by_itself = describe(*gpu, way.options, count);
+      way.options.top_logprobs = 1;
+      expect_same(by_itself, describe(*gpu, way.options, count), 1e-3, 0.05);
+    }
+  }
+}
+
+TEST(GpuEngine, requests_of_every_way_share_a_step) {
+  const auto gpu = open(demo_model("cuda", DType::kFloat32));
+  ASSERT_TRUE(gpu);
+  for (const bool with_beams : {false, true}) {
+    std::vector<Options> mixed;
+    for (int i = 0; i < 24; ++i) {
+      const std::vector<Way> all = ways();
+      const Way& way = all[static_cast<size_t>(i) % all.size()];
+      if (way.options.num_beams && !with_beams) continue;
+      mixed.push_back(way.options);
+      mixed.back().max_new_tokens = 12 + i % 7;
+      mixed.back().min_new_tokens = i % 5;
+    }
+    std::vector<Description> one_by_one;
+    for (size_t i = 0; i < mixed.size(); ++i) {
+      std::vector<Options> others(i + 1, mixed[i]);
+      one_by_one.push_back(describe(*gpu, others).back());
+    }
+    expect_same(describe(*gpu, mixed), one_by_one, 1e-2, 0.1);
   }
 }
 

@@ -345,6 +345,9 @@ TEST_F(BatchTest, plans_foretell_who_goes_on_whoever_ends_joins_or_is_cancelled)
         if (random() % 8 == 0) {
           request.options.no_repeat_ngram_size = 2;
         }
+        if (random() % 4 == 0) {
+          request.options.repetition_penalty = 1.2;
+        }
         if (random() % 10 == 0) {
           request.options.num_beams = 2;
         }
@@ -372,6 +375,9 @@ TEST_F(BatchTest, looking_ahead_changes_no_text) {
     for (int i = 0; i < 6; ++i) {
       Request request = request_for("word", 1, static_cast<uint8_t>(30 * i));
       request.options.max_new_tokens = 4 + i;
+      request.options.temperature = i % 2;
+      request.options.seed = 7;
+      request.options.repetition_penalty = i % 3 == 0 ? 1.3 : 1;
       add(std::move(request));
       batch_->step();
     }

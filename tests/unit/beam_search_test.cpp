@@ -11,6 +11,7 @@
 
 #include "fake_model.h"
 #include "sampler/generation.h"
+#include "sampler/history.h"
 
 namespace vlm {
 namespace {
@@ -189,6 +190,46 @@ TEST(Generation, counts_the_text_alone_where_the_reference_sees_no_prompt) {
   }
   EXPECT_EQ(generation.choice(0).seen[0], (std::vector<int64_t>{3, 4}));
   EXPECT_EQ(generation.choice(0).banned[0], (std::vector<int64_t>{4}));
+}
+
+// How many of a text's choices foretell the next one; each of those is compared with it.
+int foretold(const Settings& settings) {
+  const test::FakeTokenizer tokenizer;
+  const std::vector<int64_t> prompt = {1, 3, 3, 3, 7};
+  Generation generation(settings, {{2}, StopStrings(tokenizer, {}), 10}, prompt);
+  int count = 0;
+  for (const int64_t id : {9, 3, 9, 4, 9, 3, 11, 12, 13}) {
+    Choice now = generation.choice(0);
+    generation.advance({{{0, id, -1, -1}}, {}});
+    const Choice next = generation.choice(0);
+    EXPECT_EQ(next.token, now.token + 1);
+    if (!now.next_alike) continue;
+    ++count;
+    if (settings.repetition_penalty != 1)
+      now.seen[0] = distinct_with(now.seen[0], std::vector<int64_t>{id});
+    EXPECT_EQ(next.seen, now.seen);
+    EXPECT_EQ(next.banned, now.banned);
+    EXPECT_EQ(next.sample, now.sample);
+    EXPECT_EQ(next.repetition_penalty, now.repetition_penalty);
+    EXPECT_EQ(next.temperature, now.temperature);
+    EXPECT_EQ(next.seed, now.seed);
+    EXPECT_EQ(next.sequence, now.sequence);
+  }
+  return count;
+}
+
+TEST(Generation, foretells_its_next_choice_where_that_does_not_hang_on_this_one) {
+  Settings settings;
+  settings.eos_ids = {2};
+  EXPECT_EQ(foretold(settings), 9);
+  settings.sample = true;
+  settings.temperature = 0.5;
+  settings.repetition_penalty = 1.5;
+  EXPECT_EQ(foretold(settings), 9);
+  settings.min_new_tokens = 3;
+  EXPECT_EQ(foretold(settings), 8);
+  settings.no_repeat_ngram_size = 2;
+  EXPECT_EQ(foretold(settings), 0);
 }
 
 TEST(Generation, tells_what_else_there_was_of_the_row_that_went_on) {
