@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "gstvlmcolour.h"
 #include "gstvlmcuda.h"
 #include "gstvlmlayout.h"
 
@@ -99,54 +100,9 @@ GstVideoInfo target_info(const GstVideoInfo& in, int width, int height) {
   return out;
 }
 
-// From 0 to 255, rounded to the nearest. On integers, which compilers do several of at once.
+// From 0 to 255, rounded to the nearest.
 uint8_t to_byte(float value) {
-  const auto whole = static_cast<int>(value + 0.5F);
-  const int low = whole > 0 ? whole : 0;
-  return static_cast<uint8_t>(low < 255 ? low : 255);
-}
-
-// `count` pixels of alpha, luma and two colour differences to red, green and blue of 0 to 255. In
-// steps that compilers can vectorise: taken apart, computed, put together.
-constexpr size_t kAtOnce = 128;
-template <typename Sample>
-void yuv_to_rgb(const Sample* from, const vlm::YuvMatrix& matrix, size_t count, uint8_t* to) {
-  float y[kAtOnce];
-  float cb[kAtOnce];
-  float cr[kAtOnce];
-  for (size_t i = 0; i < count; ++i) {
-    y[i] = static_cast<float>(from[4 * i + 1] - matrix.offset[0]) * matrix.luma;
-    cb[i] = static_cast<float>(from[4 * i + 2] - matrix.offset[1]);
-    cr[i] = static_cast<float>(from[4 * i + 3] - matrix.offset[2]);
-  }
-  uint8_t red[kAtOnce];
-  uint8_t green[kAtOnce];
-  uint8_t blue[kAtOnce];
-  for (size_t i = 0; i < count; ++i) {
-    red[i] = to_byte(y[i] + matrix.red * cr[i]);
-  }
-  for (size_t i = 0; i < count; ++i) {
-    green[i] = to_byte(y[i] - matrix.green_b * cb[i] - matrix.green_r * cr[i]);
-  }
-  for (size_t i = 0; i < count; ++i) {
-    blue[i] = to_byte(y[i] + matrix.blue * cb[i]);
-  }
-  for (size_t i = 0; i < count; ++i, to += 3) {
-    to[0] = red[i];
-    to[1] = green[i];
-    to[2] = blue[i];
-  }
-}
-
-template <typename Sample>
-void yuv_to_rgb(const std::vector<uint8_t>& packed, const GstVideoInfo& info,
-                std::vector<uint8_t>& rgb) {
-  const vlm::YuvMatrix matrix = matrix_of(info);
-  const auto* from = reinterpret_cast<const Sample*>(packed.data());
-  const size_t pixels = rgb.size() / 3;
-  for (size_t at = 0; at < pixels; at += kAtOnce) {
-    yuv_to_rgb(from + 4 * at, matrix, std::min(kAtOnce, pixels - at), rgb.data() + 3 * at);
-  }
+  return static_cast<uint8_t>(std::clamp(static_cast<int>(value + 0.5F), 0, 255));
 }
 
 // Rows of 16-bit alpha, red, green and blue to 8 bits, rounded to the nearest.
@@ -261,12 +217,28 @@ vlm::Result<vlm::Frame> FrameConverter::convert(GstBuffer* buffer) {
   const GstVideoFrame seen = of_one_moment(frame, buffer);
   const Region region = in_lines_of(seen, frame, visible(frame, buffer));
   vlm::Frame picture;
-  const bool ok = prepare(seen.info, region) && run(seen, picture);
+  const bool ok =
+      take_plain(seen, region, picture) || (prepare(seen.info, region) && run(seen, picture));
   gst_video_frame_unmap(&frame);
   if (!ok) {
     return bad_buffer(look_.info, buffer);
   }
   return turned(std::move(picture), look_.orientation);
+}
+
+// In one pass, where the picture is all of a frame in a layout that has one.
+bool FrameConverter::take_plain(const GstVideoFrame& frame, const Region& region,
+                                vlm::Frame& picture) const {
+  const int width = GST_VIDEO_FRAME_WIDTH(&frame);
+  const int height = GST_VIDEO_FRAME_HEIGHT(&frame);
+  if (!(region == Region{0, 0, width, height, height}) ||
+      displayed_width(width, look_.info) != width) {
+    return false;
+  }
+  picture.rgb = rgb_of_planes(frame);
+  picture.width = width;
+  picture.height = height;
+  return !picture.rgb.empty();
 }
 
 // What the converter writes into is kept: fresh memory costs more than the conversion.
@@ -297,21 +269,17 @@ bool FrameConverter::run(const GstVideoFrame& frame, vlm::Frame& picture) {
     }
     return true;
   }
+  if (GST_VIDEO_INFO_IS_YUV(&out_)) {
+    picture.rgb =
+        rgb_of_packed(packed_, out_, GST_VIDEO_INFO_FORMAT(&out_) == GST_VIDEO_FORMAT_AYUV64);
+    return true;
+  }
   picture.rgb.resize(pixels * 3);
-  switch (GST_VIDEO_INFO_FORMAT(&out_)) {
-    case GST_VIDEO_FORMAT_AYUV:
-      yuv_to_rgb<uint8_t>(packed_, out_, picture.rgb);
-      break;
-    case GST_VIDEO_FORMAT_AYUV64:
-      yuv_to_rgb<uint16_t>(packed_, out_, picture.rgb);
-      break;
-    default:
-      if (narrow) {
-        stretch(reinterpret_cast<const uint16_t*>(packed_.data()) + 1, 4, out_, picture.rgb.data(),
-                pixels);
-      } else {
-        deep_to_rgb(packed_, picture.rgb);
-      }
+  if (narrow) {
+    stretch(reinterpret_cast<const uint16_t*>(packed_.data()) + 1, 4, out_, picture.rgb.data(),
+            pixels);
+  } else {
+    deep_to_rgb(packed_, picture.rgb);
   }
   return true;
 }

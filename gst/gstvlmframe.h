@@ -49,6 +49,7 @@ class FrameConverter {
     void operator()(GstVideoConverter* converter) const { gst_video_converter_free(converter); }
   };
 
+  bool take_plain(const GstVideoFrame& frame, const Region& region, vlm::Frame& picture) const;
   bool run(const GstVideoFrame& frame, vlm::Frame& picture);
   bool prepare(const GstVideoInfo& mapped, const Region& region);
   static Region visible(const GstVideoFrame& frame, GstBuffer* buffer);
