@@ -88,6 +88,7 @@ class CondVar {
 
 struct Unref {
   void operator()(GstBuffer* buffer) const { gst_buffer_unref(buffer); }
+  void operator()(GstBufferPool* pool) const { gst_object_unref(pool); }
   void operator()(GstEvent* event) const { gst_event_unref(event); }
   void operator()(GstStructure* structure) const { gst_structure_free(structure); }
   void operator()(GstElement* element) const { gst_object_unref(element); }

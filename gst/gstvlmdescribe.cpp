@@ -45,9 +45,10 @@
  * ## What becomes of the buffers
  * The streaming thread only notes which frames are wanted; a thread of the element's own converts
  * them when the model is to have them. They wait in the format in which they came, because any
- * scaling but the model's own would change what it sees. A buffer is shared for that time where its
- * pool can grow; of one that cannot, and of a device's memory, the bytes are copied and the buffer
- * is given back at once, so that cameras and decoders with few buffers go on.
+ * scaling but the model's own would change what it sees. The bytes are copied and the buffer is
+ * given back at once, so that cameras and decoders with few buffers go on, and those with many need
+ * no more of them. With meta-policy=exact, which holds all video, a buffer is shared where its pool
+ * can grow.
  *
  * The model sees a frame as a viewer does: turned as `image-orientation` says, cropped, with square
  * pixels, in full-range RGB by the caps' colour matrix and range. Of an interlaced frame it sees
@@ -393,6 +394,7 @@ bool start(GstVlmDescribe* self) {
 void finish(GstVlmDescribe* self) {
   self->d->feeder.join();
   self->d->delivery.join();
+  self->d->stream.stop();
   self->d->shared.text.reset();
 }
 

@@ -4,8 +4,6 @@
 #include <climits>
 #include <utility>
 
-#include "gstvlmpool.h"
-
 namespace gstvlm {
 
 Picture::Picture(GstBuffer* buffer, std::shared_ptr<const Look> look)
@@ -16,21 +14,37 @@ vlm::Status Picture::check() const {
   return buffer_ == nullptr ? vlm::ok_status() : check_buffer(*look_, buffer_.get());
 }
 
-void Picture::keep(bool until_next) {
-  BufferPtr buffer;
-  {
-    const Lock lock(mutex_);
-    if (buffer_ == nullptr || own_) {
-      return;
-    }
-    buffer.reset(gst_buffer_ref(buffer_.get()));
+void Picture::keep_until_next() {
+  const BufferPtr buffer = borrowed();
+  if (buffer != nullptr && spare_buffers(buffer.get()) == 0) {
+    replace(own_copy(buffer.get()));
   }
-  const unsigned spare = spare_buffers(buffer.get());
-  if (spare == UINT_MAX || (until_next && spare > 0)) {
+}
+
+void Picture::keep(Copies& copies, bool shared) {
+  const BufferPtr buffer = borrowed();
+  if (buffer == nullptr) {
     return;
   }
-  // Where it cannot be copied it cannot be read either, which conversion will say.
-  BufferPtr copy = own_copy(buffer.get());
+  const bool unbounded = spare_buffers(buffer.get()) == UINT_MAX;
+  if (shared && unbounded) {
+    return;
+  }
+  BufferPtr copy = copies.copy(buffer.get());
+  if (copy == nullptr && !unbounded) {
+    copy = own_copy(buffer.get());
+  }
+  replace(std::move(copy));
+}
+
+// The buffer, where it is still another element's.
+BufferPtr Picture::borrowed() const {
+  const Lock lock(mutex_);
+  return buffer_ == nullptr || own_ ? BufferPtr() : BufferPtr(gst_buffer_ref(buffer_.get()));
+}
+
+// Where it cannot be copied it cannot be read either, which conversion will say.
+void Picture::replace(BufferPtr copy) {
   const Lock lock(mutex_);
   if (copy != nullptr && buffer_ != nullptr) {
     buffer_.swap(copy);

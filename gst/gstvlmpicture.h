@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "gstvlmframe.h"
+#include "gstvlmpool.h"
 
 namespace gstvlm {
 
@@ -21,10 +22,15 @@ class Picture {
   /// ErrorKind::kInvalidArgument for a buffer that is too small for its format. Maps nothing.
   vlm::Status check() const;
 
-  /// Before it is kept beyond the streaming thread's call: where a pool could run dry, the bytes
-  /// are copied (a few hundred microseconds in 1080p) and the buffer is given back. A frame that is
-  /// kept only until the next one comes (`until_next`) may stay where the pool has one to spare.
-  void keep(bool until_next);
+  /// Before it is kept until the next frame comes: where a pool could run dry without it, the bytes
+  /// are copied and the buffer is given back.
+  void keep_until_next();
+
+  /// Before it is kept until the model is to have it: the bytes are copied (a few hundred
+  /// microseconds in 1080p). A decoder that misses a buffer makes itself one more, and from then on
+  /// writes to more memory than the caches hold: one copy for each window costs less. Where
+  /// `shared` all frames are kept anyway, and the copy is made only where a pool could run dry.
+  void keep(Copies& copies, bool shared);
 
   /// Converts where that has not been done; later calls return the same, which must not be changed
   /// while this object lives. The buffer is given back. One thread at a time.
@@ -33,6 +39,9 @@ class Picture {
   const std::shared_ptr<const Look>& look() const { return look_; }
 
  private:
+  BufferPtr borrowed() const;
+  void replace(BufferPtr copy);
+
   const std::shared_ptr<const Look> look_;
   mutable Mutex mutex_;
   BufferPtr buffer_ GSTVLM_GUARDED_BY(mutex_);

@@ -42,6 +42,18 @@ bool in_system_memory(GstBuffer* buffer) {
   return true;
 }
 
+// To the buffer `target`, which has the same bytes; but for what keeps other buffers.
+gboolean copy_meta(GstBuffer* buffer, GstMeta** meta, gpointer target) {
+  const GstMetaInfo* info = (*meta)->info;
+  static const GQuark reference = g_quark_from_static_string(GST_META_TAG_MEMORY_REFERENCE_STR);
+  if (info->transform_func != nullptr && !gst_meta_api_type_has_tag(info->api, reference)) {
+    GstMetaTransformCopy whole = {FALSE, 0, static_cast<gsize>(-1)};
+    info->transform_func(static_cast<GstBuffer*>(target), *meta, buffer, _gst_meta_transform_copy,
+                         &whole);
+  }
+  return TRUE;
+}
+
 }  // namespace
 
 unsigned spare_buffers(GstBuffer* buffer) {
@@ -65,6 +77,42 @@ unsigned pool_minimum(GstBuffer* buffer) {
 
 BufferPtr own_copy(GstBuffer* buffer) {
   return BufferPtr(gst_buffer_copy_deep(buffer));
+}
+
+BufferPtr Copies::copy(GstBuffer* buffer) {
+  GstMapInfo map;
+  BufferPtr made = in_system_memory(buffer) ? fresh(gst_buffer_get_size(buffer)) : nullptr;
+  if (made == nullptr || !gst_buffer_map(made.get(), &map, GST_MAP_WRITE)) {
+    return nullptr;
+  }
+  const bool whole = gst_buffer_extract(buffer, 0, map.data, map.size) == map.size;
+  gst_buffer_unmap(made.get(), &map);
+  if (!whole) {
+    return nullptr;
+  }
+  gst_buffer_copy_into(made.get(), buffer, GST_BUFFER_COPY_FLAGS, 0, map.size);
+  gst_buffer_foreach_meta(buffer, copy_meta, made.get());
+  return made;
+}
+
+BufferPtr Copies::fresh(gsize size) {
+  const Lock lock(mutex_);
+  if (pool_ == nullptr || size != size_) {
+    pool_.reset(gst_buffer_pool_new());
+    size_ = size;
+    GstStructure* config = gst_buffer_pool_get_config(pool_.get());
+    gst_buffer_pool_config_set_params(config, nullptr, static_cast<guint>(size), 0, 0);
+    gst_buffer_pool_set_config(pool_.get(), config);
+    gst_buffer_pool_set_active(pool_.get(), TRUE);
+  }
+  GstBuffer* buffer = nullptr;
+  gst_buffer_pool_acquire_buffer(pool_.get(), &buffer, nullptr);
+  return BufferPtr(buffer);
+}
+
+void Copies::clear() {
+  const Lock lock(mutex_);
+  pool_.reset();
 }
 
 }  // namespace gstvlm

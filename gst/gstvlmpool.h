@@ -3,6 +3,8 @@
 
 // What may be kept of other elements' buffers without starving their pools.
 
+#include <memory>
+
 #include "gstvlm-utils.h"
 
 namespace gstvlm {
@@ -18,5 +20,28 @@ unsigned pool_minimum(GstBuffer* buffer);
 
 /// A copy in memory of its own, metadata included; null where the memory cannot be read. Reentrant.
 BufferPtr own_copy(GstBuffer* buffer);
+
+/// Copies whose memory is used again: fresh memory costs more than copying does. They may outlive
+/// this object. Thread-safe.
+class Copies {
+ public:
+  Copies() = default;
+  ~Copies() { clear(); }
+  Copies(const Copies&) = delete;
+  Copies& operator=(const Copies&) = delete;
+
+  /// own_copy() of a buffer in system memory; null for any other.
+  BufferPtr copy(GstBuffer* buffer);
+
+  /// Lets go of memory that no copy uses.
+  void clear();
+
+ private:
+  BufferPtr fresh(gsize size);
+
+  Mutex mutex_;
+  std::unique_ptr<GstBufferPool, Unref> pool_ GSTVLM_GUARDED_BY(mutex_);
+  gsize size_ GSTVLM_GUARDED_BY(mutex_) = 0;
+};
 
 }  // namespace gstvlm

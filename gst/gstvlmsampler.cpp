@@ -64,13 +64,17 @@ GstFlowReturn Sampler::frame(GstBuffer* buffer, const Moment& moment) {
 void Sampler::keep(Candidate candidate) {
   const bool needed = picker_.needs_last();
   if (needed) {
-    candidate.picture->keep(true);
+    candidate.picture->keep_until_next();
   }
   const Lock lock(last_mutex_);
   last_.reset();
   if (needed) {
     last_ = std::move(candidate);
   }
+}
+
+void Sampler::keep_for_model(Picture& picture) {
+  picture.keep(copies_, shared_.streaming().meta_policy == MetaPolicy::kExact);
 }
 
 Sampler::Candidate* Sampler::last() {
@@ -123,6 +127,11 @@ void Sampler::reset() {
   frame_serial_ = kNoTime;
   const Lock lock(last_mutex_);
   last_.reset();
+}
+
+void Sampler::release() {
+  reset();
+  copies_.clear();
 }
 
 void Sampler::describe_now() {
@@ -192,7 +201,7 @@ GstFlowReturn Sampler::choose(Candidate* candidate, unsigned count) {
     open_.broken = true;
     return refuse(readable.error());
   }
-  candidate->picture->keep(false);
+  keep_for_model(*candidate->picture);
   open_.chosen.insert(open_.chosen.end(), count, *candidate);
   return GST_FLOW_OK;
 }
@@ -246,7 +255,7 @@ Job Sampler::make_job(const Settings& settings, std::vector<Candidate> chosen, b
 
 Offer Sampler::offer_extra(const Candidate& candidate) {
   const Moment& moment = candidate.moment;
-  candidate.picture->keep(false);
+  keep_for_model(*candidate.picture);
   Job job = make_job(shared_.all_settings(), {candidate}, true);
   Times& times = job.window.times;
   times.pts = moment.pts;

@@ -40,6 +40,9 @@ class Sampler {
   GstFlowReturn interrupt();
   void reset();
 
+  /// Lets go of what is kept of other elements' buffers, and of memory. After the last frame.
+  void release();
+
   /// Describes the newest frame where it is at hand, else the next one. Any thread.
   void describe_now();
 
@@ -69,6 +72,7 @@ class Sampler {
   Job make_job(const Settings& settings, std::vector<Candidate> chosen, bool extra);
   Offer offer_extra(const Candidate& candidate);
   void keep(Candidate candidate);
+  void keep_for_model(Picture& picture);
   Times times(uint64_t start_ns, uint64_t end_ns) const;
   Candidate* last();
 
@@ -79,6 +83,7 @@ class Sampler {
   uint64_t frame_serial_ = kNoTime;
   Open open_;
   std::atomic<bool> now_ = false;
+  Copies copies_;
 
   // The streaming thread's; describe_now() reads it.
   Mutex last_mutex_;

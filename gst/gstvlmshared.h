@@ -5,6 +5,7 @@
 // in common.
 
 #include <atomic>
+#include <memory>
 #include <string>
 
 #include "gstvlm-utils.h"
@@ -20,18 +21,19 @@ namespace gstvlm {
 class Latest {
  public:
   void set(StructurePtr structure) {
+    std::shared_ptr<const GstStructure> next(std::move(structure));
     const Lock lock(mutex_);
-    structure_.swap(structure);
+    structure_.swap(next);
   }
   void clear() { set(nullptr); }
-  StructurePtr get() const {
+  std::shared_ptr<const GstStructure> get() const {
     const Lock lock(mutex_);
-    return structure_ == nullptr ? StructurePtr() : copy_structure(structure_.get());
+    return structure_;
   }
 
  private:
   mutable Mutex mutex_;
-  StructurePtr structure_ GSTVLM_GUARDED_BY(mutex_);
+  std::shared_ptr<const GstStructure> structure_ GSTVLM_GUARDED_BY(mutex_);
 };
 
 /// One element's parts. Locks, in this order: a pad's stream lock, the element's object lock, a

@@ -54,6 +54,10 @@ void Stream::start() {
   shared_.held.resume();
 }
 
+void Stream::stop() {
+  sampler_.release();
+}
+
 GstFlowReturn Stream::chain(BufferPtr buffer) {
   shared_.stats.count_frame();
   if (const GstFlowReturn flow = ensure_mode(); flow != GST_FLOW_OK) {
@@ -100,7 +104,7 @@ GstFlowReturn Stream::pass(BufferPtr buffer, const std::optional<Moment>& moment
     return release_held();
   }
   if (policy == MetaPolicy::kLatest) {
-    if (const StructurePtr latest = shared_.latest.get()) {
+    if (const auto latest = shared_.latest.get()) {
       // Copies the buffer's header where somebody else holds it too, never the memory.
       buffer.reset(gst_buffer_make_writable(buffer.release()));
       attach_description(buffer.get(), latest.get());

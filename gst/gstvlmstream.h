@@ -18,6 +18,8 @@ class Stream {
 
   /// Before data flows.
   void start();
+  /// After it.
+  void stop();
 
   GstFlowReturn chain(BufferPtr buffer);
   bool event(EventPtr event);

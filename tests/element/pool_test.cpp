@@ -122,6 +122,22 @@ INSTANTIATE_TEST_SUITE_P(Pool, SmallPools,
                                   std::to_string(bounds.param.maximum);
                          });
 
+// A decoder that can make more buffers has no need to: they would only fill the caches.
+TEST(Pool, that_can_grow_need_not) {
+  PooledPipeline pooled(
+      "videotestsrc num-buffers=75 ! video/x-raw,format=RGB,width=32,height=16,framerate=25/1 ! "
+      "vlmdescribe name=describe mode=recorded interval=200000000 frames=2 max-pending=8 "
+      "model=fake:recording ! fakesink sync=false enable-last-sample=false",
+      0, 0);
+  close_gate();
+  ASSERT_TRUE(pooled.pipeline.play());
+  EXPECT_TRUE(eventually([&] { return stat(pooled.describe.get(), "waiting") == 8; }));
+  open_gate();
+  EXPECT_EQ(pooled.pipeline.run().size(), 15u);
+  // The one that is being written and the one before it.
+  EXPECT_LE(pooled.buffers(), 2u);
+}
+
 /// Memory as a device shares it, all of one value.
 GstMemory* device_memory(GstAllocator* allocator, guint8 value) {
   const int file = memfd_create("frame", 0);
