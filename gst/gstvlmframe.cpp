@@ -29,10 +29,65 @@ bool two_fields(const GstVideoInfo& info, GstBuffer* buffer) {
   }
 }
 
-// Leaves of two fields the lines of the one that was taken first, or is alone valid.
-void skip_other_field(GstVideoFrame& frame) {
+// Lines of a component in one buffer. Of two fields each has its own lines of colour differences.
+gsize lines_of(const GstVideoInfo& info, const GstVideoMeta& meta, guint component, bool fields) {
+  const auto height = static_cast<gint>(one_field(info) ? (meta.height + 1) / 2 : meta.height);
+  const GstVideoFormatInfo* format = gst_video_format_get_info(meta.format);
+  const auto lines =
+      static_cast<gsize>(GST_VIDEO_FORMAT_INFO_SCALE_HEIGHT(format, component, height));
+  return fields && GST_VIDEO_FORMAT_INFO_H_SUB(format, component) > 0 ? GST_ROUND_UP_2(lines)
+                                                                      : lines;
+}
+
+// The end of a plane's last line, as far as the format's description says where that is.
+gsize plane_end(const GstVideoInfo& info, const GstVideoMeta& meta, guint plane, bool fields) {
+  const GstVideoFormatInfo* format = gst_video_format_get_info(meta.format);
+  guint component = 0;
+  while (component < format->n_components && format->plane[component] != plane) {
+    ++component;
+  }
+  if (component == format->n_components || meta.stride[plane] < 0) {
+    return meta.offset[plane];
+  }
+  const gsize lines = lines_of(info, meta, component, fields);
+  const auto pixels = static_cast<gsize>(
+      GST_VIDEO_FORMAT_INFO_SCALE_WIDTH(format, component, static_cast<gint>(meta.width)));
+  const gsize before = static_cast<gsize>(meta.stride[plane]) * (lines == 0 ? 0 : lines - 1);
+  return meta.offset[plane] + before +
+         pixels * static_cast<gsize>(GST_VIDEO_FORMAT_INFO_PSTRIDE(format, component));
+}
+
+// Whether the second field's last line of colour differences is there. Layouts that know nothing of
+// fields have as many lines as a frame needs, which is one less where that is an odd number.
+bool bottom_is_whole(const GstVideoInfo& info, GstBuffer* buffer) {
+  const GstVideoMeta* meta = gst_buffer_get_video_meta(buffer);
+  if (meta == nullptr) {
+    return true;
+  }
+  for (guint plane = 0; plane < meta->n_planes; ++plane) {
+    gsize limit = gst_buffer_get_size(buffer);
+    for (guint other = 0; other < meta->n_planes; ++other) {
+      limit =
+          meta->offset[other] > meta->offset[plane] ? std::min(limit, meta->offset[other]) : limit;
+    }
+    if (plane_end(info, *meta, plane, true) > limit) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Of a frame that is said to have one field alone, without the other to take instead.
+bool bottom_alone(GstBuffer* buffer) {
+  return GST_BUFFER_FLAG_IS_SET(buffer, GST_VIDEO_BUFFER_FLAG_ONEFIELD) &&
+         !GST_BUFFER_FLAG_IS_SET(buffer, GST_VIDEO_BUFFER_FLAG_TFF);
+}
+
+// Leaves of two fields the lines of the one that was taken first, or is alone valid or whole.
+void skip_other_field(GstVideoFrame& frame, GstBuffer* buffer) {
   const int lines = GST_VIDEO_FRAME_HEIGHT(&frame);
-  const bool bottom = !GST_VIDEO_FRAME_IS_TFF(&frame) && lines > 1;
+  const bool bottom = !GST_VIDEO_FRAME_IS_TFF(&frame) && lines > 1 &&
+                      (bottom_alone(buffer) || bottom_is_whole(frame.info, buffer));
   const GstVideoFormatInfo* format = frame.info.finfo;
   const guint planes = GST_VIDEO_FORMAT_INFO_HAS_PALETTE(format)
                            ? 1
@@ -52,7 +107,7 @@ GstVideoFrame of_one_moment(const GstVideoFrame& frame, GstBuffer* buffer) {
   if (one_field(frame.info)) {
     picture.info.height = GST_VIDEO_INFO_FIELD_HEIGHT(&frame.info);
   } else if (two_fields(frame.info, buffer) && !GST_VIDEO_FORMAT_INFO_IS_TILED(frame.info.finfo)) {
-    skip_other_field(picture);
+    skip_other_field(picture, buffer);
   } else {
     return picture;
   }
@@ -141,34 +196,6 @@ vlm::Error bad_buffer(const GstVideoInfo& info, GstBuffer* buffer) {
           {}};
 }
 
-// Lines of a component in one buffer. Of two fields each has its own lines of colour differences.
-gsize lines_of(const GstVideoInfo& info, const GstVideoMeta& meta, guint component, bool fields) {
-  const auto height = static_cast<gint>(one_field(info) ? (meta.height + 1) / 2 : meta.height);
-  const GstVideoFormatInfo* format = gst_video_format_get_info(meta.format);
-  const auto lines =
-      static_cast<gsize>(GST_VIDEO_FORMAT_INFO_SCALE_HEIGHT(format, component, height));
-  return fields && GST_VIDEO_FORMAT_INFO_H_SUB(format, component) > 0 ? GST_ROUND_UP_2(lines)
-                                                                      : lines;
-}
-
-// The end of a plane's last line, as far as the format's description says where that is.
-gsize plane_end(const GstVideoInfo& info, const GstVideoMeta& meta, guint plane, bool fields) {
-  const GstVideoFormatInfo* format = gst_video_format_get_info(meta.format);
-  guint component = 0;
-  while (component < format->n_components && format->plane[component] != plane) {
-    ++component;
-  }
-  if (component == format->n_components || meta.stride[plane] < 0) {
-    return meta.offset[plane];
-  }
-  const gsize lines = lines_of(info, meta, component, fields);
-  const auto pixels = static_cast<gsize>(
-      GST_VIDEO_FORMAT_INFO_SCALE_WIDTH(format, component, static_cast<gint>(meta.width)));
-  const gsize before = static_cast<gsize>(meta.stride[plane]) * (lines == 0 ? 0 : lines - 1);
-  return meta.offset[plane] + before +
-         pixels * static_cast<gsize>(GST_VIDEO_FORMAT_INFO_PSTRIDE(format, component));
-}
-
 gsize bytes_needed(const GstVideoInfo& info, GstBuffer* buffer) {
   const GstVideoMeta* meta = gst_buffer_get_video_meta(buffer);
   if (meta == nullptr) {
@@ -179,7 +206,7 @@ gsize bytes_needed(const GstVideoInfo& info, GstBuffer* buffer) {
   if (GST_VIDEO_FORMAT_INFO_IS_TILED(gst_video_format_get_info(meta->format))) {
     return needed;
   }
-  const bool fields = two_fields(info, buffer);
+  const bool fields = two_fields(info, buffer) && bottom_alone(buffer);
   for (guint plane = 0; plane < meta->n_planes; ++plane) {
     needed = std::max(needed, plane_end(info, *meta, plane, fields));
   }

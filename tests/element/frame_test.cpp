@@ -313,19 +313,59 @@ TEST(Frame, what_moves_has_no_comb) {
   }
 }
 
-// A decoder's own layout may leave the second field's last line of colours out.
-TEST(Frame, each_field_needs_its_lines_of_colours) {
+/// An I420 frame of 16 × 10 pixels in a layout of its own, with so many lines of each colour
+/// difference and `less` bytes too few. Its fields are two_fields()'s.
+BufferPtr own_layout(const Look& look, gsize colour_lines, gsize less) {
+  gsize offset[GST_VIDEO_MAX_PLANES] = {0, 160, 160 + 8 * colour_lines};
+  gint stride[GST_VIDEO_MAX_PLANES] = {16, 8, 8};
+  const gsize size = 160 + 2 * 8 * colour_lines;
+  const BufferPtr usual = two_fields(look);
+  BufferPtr buffer(gst_buffer_new_allocate(nullptr, size, nullptr));
+  GstMapInfo map;
+  EXPECT_TRUE(gst_buffer_map(buffer.get(), &map, GST_MAP_WRITE));
+  gst_buffer_extract(usual.get(), 0, map.data, 160);
+  for (guint plane = 1; plane < 3; ++plane) {
+    gst_buffer_extract(usual.get(), GST_VIDEO_INFO_PLANE_OFFSET(&look.info, plane),
+                       map.data + offset[plane], 8 * colour_lines);
+  }
+  gst_buffer_unmap(buffer.get(), &map);
+  gst_buffer_resize(buffer.get(), 0, static_cast<gssize>(size - less));
+  gst_buffer_add_video_meta_full(buffer.get(), GST_VIDEO_FRAME_FLAG_NONE, GST_VIDEO_FORMAT_I420, 16,
+                                 10, 3, offset, stride);
+  return buffer;
+}
+
+// A decoder's own layout may leave the second field's last line of colours out: of ten lines each
+// field has five, and three of colours, but the frame has five of colours. The first field is whole
+// then, and is the picture.
+TEST(Frame, field_without_its_last_line_of_colours_is_not_the_picture) {
   const Look look = look_of(
-      "video/x-raw,format=I420,width=16,height=10,framerate=1/1,interlace-mode=interleaved");
-  constexpr gsize kNeeded = 160 + 2 * 8 * 6;
-  for (const gsize size : {kNeeded, kNeeded - 1}) {
-    const BufferPtr buffer(gst_buffer_new_allocate(nullptr, size, nullptr));
-    gst_buffer_memset(buffer.get(), 0, 128, size);
-    gsize offset[GST_VIDEO_MAX_PLANES] = {0, 160, 208};
-    gint stride[GST_VIDEO_MAX_PLANES] = {16, 8, 8};
-    gst_buffer_add_video_meta_full(buffer.get(), GST_VIDEO_FRAME_FLAG_NONE, GST_VIDEO_FORMAT_I420,
-                                   16, 10, 3, offset, stride);
-    EXPECT_EQ(FrameConverter(look).convert(buffer.get()).ok(), size == kNeeded);
+      "video/x-raw,format=I420,width=16,height=10,framerate=1/1,interlace-mode=interleaved,"
+      "colorimetry=bt601");
+  ASSERT_EQ(GST_VIDEO_INFO_PLANE_STRIDE(&look.info, 1), 8);
+  const struct {
+    gsize colour_lines;
+    gsize less;
+    guint flags;
+    int seen;  // red: the first field, blue: the second, 0: an error
+  } cases[] = {{6, 0, 0, 'b'},
+               {6, 0, GST_VIDEO_BUFFER_FLAG_TFF, 'r'},
+               {6, 1, 0, 'r'},
+               {5, 0, 0, 'r'},
+               {5, 0, GST_VIDEO_BUFFER_FLAG_TFF, 'r'},
+               {5, 1, 0, 0},
+               {6, 0, GST_VIDEO_BUFFER_FLAG_ONEFIELD, 'b'},
+               {5, 0, GST_VIDEO_BUFFER_FLAG_ONEFIELD, 0},
+               {5, 0, GST_VIDEO_BUFFER_FLAG_ONEFIELD | GST_VIDEO_BUFFER_FLAG_TFF, 'r'}};
+  for (const auto& [colour_lines, less, flags, seen] : cases) {
+    const BufferPtr buffer = own_layout(look, colour_lines, less);
+    GST_BUFFER_FLAG_SET(buffer.get(), flags);
+    const vlm::Result<vlm::Frame> frame = FrameConverter(look).convert(buffer.get());
+    ASSERT_EQ(frame.ok(), seen != 0) << colour_lines << " less " << less << " flags " << flags;
+    for (size_t i = 0; frame.ok() && i < frame->rgb.size(); i += 3) {
+      const int colour = frame->rgb[i] > 200 && frame->rgb[i + 2] < 50 ? 'r' : 'b';
+      ASSERT_EQ(colour, seen) << colour_lines << " flags " << flags << " byte " << i;
+    }
   }
 }
 
