@@ -106,7 +106,7 @@ void install_sampling(GObjectClass* klass) {
       klass, PROP_SEED,
       g_param_spec_uint64("seed", "Seed",
                           "Seed of sampling, same seed, same texts (largest value: random)", 0,
-                          G_MAXUINT64, DEFAULT_SEED, kPlaying));
+                          G_MAXUINT64, DEFAULT_SEED, kControllable));
 }
 
 void install_penalties(GObjectClass* klass) {
@@ -171,7 +171,7 @@ void install_penalties(GObjectClass* klass) {
   g_object_class_install_property(
       klass, PROP_EARLY_STOPPING,
       g_param_spec_enum("early-stopping", "Early stopping", "When beam search ends",
-                        early_stopping_type(), nick(DEFAULT_EARLY_STOPPING), kPlaying));
+                        early_stopping_type(), nick(DEFAULT_EARLY_STOPPING), kControllable));
 }
 
 void install_scores(GObjectClass* klass) {

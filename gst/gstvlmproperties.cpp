@@ -165,7 +165,7 @@ void install_question(GObjectClass* klass) {
       klass, PROP_IMAGE_ASPECT_RATIO,
       g_param_spec_enum("image-aspect-ratio", "Image aspect ratio",
                         "How a frame is fitted to the model's picture", aspect_ratio_type(),
-                        nick(DEFAULT_IMAGE_ASPECT_RATIO), kPlaying));
+                        nick(DEFAULT_IMAGE_ASPECT_RATIO), kControllable));
 }
 
 void install_windows(GObjectClass* klass) {
@@ -182,7 +182,7 @@ void install_windows(GObjectClass* klass) {
       g_param_spec_uint64("interval", "Interval",
                           "Stream time covered by one description, in nanoseconds (0: live as "
                           "often as the model is free, recorded every frame)",
-                          0, G_MAXINT64, DEFAULT_INTERVAL, kPlaying));
+                          0, G_MAXINT64, DEFAULT_INTERVAL, kControllable));
   /**
    * GstVlmDescribe:frames:
    *
@@ -192,7 +192,7 @@ void install_windows(GObjectClass* klass) {
    */
   g_object_class_install_property(klass, PROP_FRAMES,
                                   g_param_spec_uint("frames", "Frames", "Frames per description", 1,
-                                                    G_MAXUINT16, DEFAULT_FRAMES, kPlaying));
+                                                    G_MAXUINT16, DEFAULT_FRAMES, kControllable));
   /**
    * GstVlmDescribe:mode:
    *

@@ -2,6 +2,7 @@
 #include <gst/controller/controller.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <iterator>
 #include <map>
 #include <set>
@@ -266,6 +267,45 @@ TEST(Properties, numbers_of_generation_follow_a_controller) {
     EXPECT_NE(text.find(std::string(";temperature") + value), std::string::npos) << text;
     EXPECT_NE(text.find(std::string("max-new-tokens") + value), std::string::npos) << text;
     EXPECT_NE(text.find(std::string("length-penalty") + value), std::string::npos) << text;
+  }
+}
+
+// Binds `property` to values that hold from one stream time to the next.
+void bind_steps(GstElement* element, const char* property,
+                const std::vector<std::pair<GstClockTime, double>>& steps) {
+  GstControlSource* source = gst_interpolation_control_source_new();
+  g_object_set(source, "mode", GST_INTERPOLATION_MODE_NONE, nullptr);
+  for (const auto& [time, value] : steps) {
+    gst_timed_value_control_source_set(GST_TIMED_VALUE_CONTROL_SOURCE(source), time, value);
+  }
+  EXPECT_TRUE(gst_object_add_control_binding(
+      GST_OBJECT(element),
+      gst_direct_control_binding_new_absolute(GST_OBJECT(element), property, source)))
+      << property;
+  gst_object_unref(source);
+}
+
+TEST(Properties, choices_and_windows_follow_a_controller) {
+  Rig rig("mode=recorded model=fake:options,steps");
+  bind_steps(rig.element, "interval", {{0, 1e9}, {GST_SECOND, 5e8}});
+  bind_steps(rig.element, "frames", {{0, 1}, {GST_SECOND, 2}});
+  bind_steps(rig.element, "seed", {{0, 7}, {GST_SECOND, 8}});
+  // Of choices a controller knows a share of all: 1 is the last.
+  bind_steps(rig.element, "early-stopping", {{0, 0}, {GST_SECOND, 1}});
+  bind_steps(rig.element, "image-aspect-ratio", {{0, 0}, {GST_SECOND, 1}});
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 2 * GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  for (const bool later : {false, true, true}) {
+    const MessagePtr message = rig.messages->next_description();
+    ASSERT_NE(message, nullptr);
+    EXPECT_EQ(time_of(description(message.get()), "duration"), later ? GST_SECOND / 2 : GST_SECOND);
+    const std::string text = text_of(description(message.get()));
+    for (const char* told :
+         later ? std::array{"frames=2;", "seed=8;", "early-stopping=2;", "image-aspect-ratio=3;"}
+               : std::array{"frames=1;", "seed=7;", "early-stopping=0;", "image-aspect-ratio=0;"}) {
+      EXPECT_NE(text.find(told), std::string::npos) << told << " " << text;
+    }
   }
 }
 
