@@ -47,8 +47,8 @@
  * them when the model is to have them. They wait in the format in which they came, because any
  * scaling but the model's own would change what it sees. The bytes are copied and the buffer is
  * given back at once, so that cameras and decoders with few buffers go on, and those with many need
- * no more of them. With meta-policy=exact, which holds all video, a buffer is shared where its pool
- * can grow.
+ * no more of them. A DRAIN query has the others copied and given back that are kept until the next
+ * frame comes or, with meta-policy=exact, until they are described.
  *
  * The model sees a frame as a viewer does: turned as `image-orientation` says, cropped, with square
  * pixels, in full-range RGB by the caps' colour matrix and range. Of an interlaced frame it sees
@@ -76,9 +76,10 @@
  *
  * ## Changing what is asked
  * The prompt and every option of generation may change while playing and hold from the next window
- * on; each description names the prompt that it answers. Numbers among them, `prompt` and `active`
- * can be bound to a GstController, which goes by stream time. A custom event `vlm-prompt` from
- * either side, with a string `prompt`, sets the prompt and goes on to others.
+ * on; each description names the prompt that it answers. `prompt`, all numbers and choices among
+ * them, `interval`, `frames` and `active` can be bound to a GstController, which goes by stream
+ * time. A custom event `vlm-prompt` from either side, with a string `prompt`, sets the prompt and
+ * goes on to others.
  *
  * ## Times on the text pad
  * Buffers of the text pad count in stream time, because that is what subtitle encoders write, and
@@ -230,6 +231,9 @@ gboolean sink_query(GstPad* pad, GstObject* parent, GstQuery* query) {
       return gstvlm::answer_caps(pad, self->src, query);
     case GST_QUERY_ACCEPT_CAPS:
       return gstvlm::answer_accept_caps(pad, self->src, query);
+    case GST_QUERY_DRAIN:
+      gstvlm::guarded(self, [&] { self->d->stream.give_back(); });
+      return gst_pad_peer_query(self->src, query);
     case GST_QUERY_ALLOCATION:
       return gstvlm::answer_allocation(self->d->shared, self->src, query);
     default:

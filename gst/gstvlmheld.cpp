@@ -80,6 +80,30 @@ void HeldVideo::add(EventPtr event) {
   }
 }
 
+// Only the streaming thread, which is the caller, adds and takes: what is found stays in its place.
+void HeldVideo::give_back() {
+  for (size_t i = 0;; ++i) {
+    BufferPtr buffer;
+    {
+      const Lock lock(mutex_);
+      if (i >= entries_.size()) {
+        return;
+      }
+      if (GstBuffer* held = entries_[i].item.buffer.get(); held != nullptr && is_pooled(held)) {
+        buffer.reset(gst_buffer_ref(held));
+      }
+    }
+    BufferPtr copy = buffer == nullptr ? nullptr : own_copy(buffer.get());
+    buffer.reset();
+    const Lock lock(mutex_);
+    if (copy != nullptr && i < entries_.size()) {
+      entries_[i].item.buffer.swap(copy);
+      borrowed_ -= entries_[i].borrowed ? 1 : 0;
+      entries_[i].borrowed = false;
+    }
+  }
+}
+
 void HeldVideo::resolve(uint64_t serial, const GstStructure* structure) {
   const Lock lock(mutex_);
   resolved_[serial] = structure == nullptr ? StructurePtr() : copy_structure(structure);

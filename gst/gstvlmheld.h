@@ -30,6 +30,9 @@ class HeldVideo {
   void add(BufferPtr buffer, uint64_t serial);
   void add(EventPtr event);
 
+  /// Replaces buffers of pools by copies.
+  void give_back();
+
   /// The description of a window, or null where there will be none.
   void resolve(uint64_t serial, const GstStructure* structure);
 

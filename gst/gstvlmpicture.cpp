@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "gstvlmpicture.h"
 
-#include <climits>
 #include <utility>
 
 namespace gstvlm {
@@ -21,20 +20,17 @@ void Picture::keep_until_next() {
   }
 }
 
-void Picture::keep(Copies& copies, bool shared) {
-  const BufferPtr buffer = borrowed();
-  if (buffer == nullptr) {
-    return;
+void Picture::keep(Copies& copies) {
+  if (const BufferPtr buffer = borrowed()) {
+    BufferPtr copy = copies.copy(buffer.get());
+    replace(copy != nullptr ? std::move(copy) : own_copy(buffer.get()));
   }
-  const bool unbounded = spare_buffers(buffer.get()) == UINT_MAX;
-  if (shared && unbounded) {
-    return;
+}
+
+void Picture::give_back() {
+  if (const BufferPtr buffer = borrowed()) {
+    replace(own_copy(buffer.get()));
   }
-  BufferPtr copy = copies.copy(buffer.get());
-  if (copy == nullptr && !unbounded) {
-    copy = own_copy(buffer.get());
-  }
-  replace(std::move(copy));
 }
 
 // The buffer, where it is still another element's.

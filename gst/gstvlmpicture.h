@@ -27,10 +27,13 @@ class Picture {
   void keep_until_next();
 
   /// Before it is kept until the model is to have it: the bytes are copied (a few hundred
-  /// microseconds in 1080p). A decoder that misses a buffer makes itself one more, and from then on
-  /// writes to more memory than the caches hold: one copy for each window costs less. Where
-  /// `shared` all frames are kept anyway, and the copy is made only where a pool could run dry.
-  void keep(Copies& copies, bool shared);
+  /// microseconds in 1080p) and the buffer is given back. A decoder that misses one makes itself
+  /// one more, and from then on writes to more memory than the caches hold: one copy for each
+  /// window costs less.
+  void keep(Copies& copies);
+
+  /// Gives the buffer back now.
+  void give_back();
 
   /// Converts where that has not been done; later calls return the same, which must not be changed
   /// while this object lives. The buffer is given back. One thread at a time.

@@ -75,6 +75,10 @@ unsigned pool_minimum(GstBuffer* buffer) {
   return pool == nullptr ? 0 : bounds_of(pool).minimum;
 }
 
+bool is_pooled(GstBuffer* buffer) {
+  return pool_of(buffer) != nullptr;
+}
+
 BufferPtr own_copy(GstBuffer* buffer) {
   return BufferPtr(gst_buffer_copy_deep(buffer));
 }

@@ -18,6 +18,9 @@ unsigned spare_buffers(GstBuffer* buffer);
 /// Fewest buffers that its pool was set up with; 0 without a pool. Reentrant.
 unsigned pool_minimum(GstBuffer* buffer);
 
+/// Whether the buffer, or the one whose memory it has, belongs to a pool. Reentrant.
+bool is_pooled(GstBuffer* buffer);
+
 /// A copy in memory of its own, metadata included; null where the memory cannot be read. Reentrant.
 BufferPtr own_copy(GstBuffer* buffer);
 

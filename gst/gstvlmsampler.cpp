@@ -73,10 +73,6 @@ void Sampler::keep(Candidate candidate) {
   }
 }
 
-void Sampler::keep_for_model(Picture& picture) {
-  picture.keep(copies_, shared_.streaming().meta_policy == MetaPolicy::kExact);
-}
-
 Sampler::Candidate* Sampler::last() {
   const Lock lock(last_mutex_);
   return last_ ? &*last_ : nullptr;
@@ -127,6 +123,12 @@ void Sampler::reset() {
   frame_serial_ = kNoTime;
   const Lock lock(last_mutex_);
   last_.reset();
+}
+
+void Sampler::give_back() {
+  if (const Candidate* kept = last()) {
+    kept->picture->give_back();
+  }
 }
 
 void Sampler::release() {
@@ -201,7 +203,7 @@ GstFlowReturn Sampler::choose(Candidate* candidate, unsigned count) {
     open_.broken = true;
     return refuse(readable.error());
   }
-  keep_for_model(*candidate->picture);
+  candidate->picture->keep(copies_);
   open_.chosen.insert(open_.chosen.end(), count, *candidate);
   return GST_FLOW_OK;
 }
@@ -255,7 +257,7 @@ Job Sampler::make_job(const Settings& settings, std::vector<Candidate> chosen, b
 
 Offer Sampler::offer_extra(const Candidate& candidate) {
   const Moment& moment = candidate.moment;
-  keep_for_model(*candidate.picture);
+  candidate.picture->keep(copies_);
   Job job = make_job(shared_.all_settings(), {candidate}, true);
   Times& times = job.window.times;
   times.pts = moment.pts;

@@ -40,6 +40,9 @@ class Sampler {
   GstFlowReturn interrupt();
   void reset();
 
+  /// Gives back what is kept of other elements' buffers; a copy stays in its place.
+  void give_back();
+
   /// Lets go of what is kept of other elements' buffers, and of memory. After the last frame.
   void release();
 
@@ -72,7 +75,6 @@ class Sampler {
   Job make_job(const Settings& settings, std::vector<Candidate> chosen, bool extra);
   Offer offer_extra(const Candidate& candidate);
   void keep(Candidate candidate);
-  void keep_for_model(Picture& picture);
   Times times(uint64_t start_ns, uint64_t end_ns) const;
   Candidate* last();
 

@@ -58,6 +58,11 @@ void Stream::stop() {
   sampler_.release();
 }
 
+void Stream::give_back() {
+  sampler_.give_back();
+  shared_.held.give_back();
+}
+
 GstFlowReturn Stream::chain(BufferPtr buffer) {
   shared_.stats.count_frame();
   if (const GstFlowReturn flow = ensure_mode(); flow != GST_FLOW_OK) {

@@ -23,6 +23,8 @@ class Stream {
 
   GstFlowReturn chain(BufferPtr buffer);
   bool event(EventPtr event);
+  /// Gives all buffers back: upstream is about to change its pool. The streaming thread's.
+  void give_back();
   void describe_now() { sampler_.describe_now(); }
 
  private:

@@ -39,9 +39,7 @@ TEST(Picture, that_waits_for_the_model_gives_its_buffer_back) {
   EXPECT_EQ(owners(buffer), 2);
   picture.keep_until_next();
   EXPECT_EQ(owners(buffer), 2);
-  picture.keep(copies, true);
-  EXPECT_EQ(owners(buffer), 2);
-  picture.keep(copies, false);
+  picture.keep(copies);
   EXPECT_EQ(owners(buffer), 1);
   gst_buffer_memset(buffer.get(), 0, 0, kSize);
   FrameConverter converter(*look);
@@ -49,6 +47,19 @@ TEST(Picture, that_waits_for_the_model_gives_its_buffer_back) {
   ASSERT_TRUE(frame.ok());
   EXPECT_EQ((*frame)->rgb[0], 2);
   EXPECT_EQ((*frame)->rgb[3 * 31], 126);
+}
+
+TEST(Picture, gives_its_buffer_back_on_demand) {
+  const auto look = bgrx_look();
+  const BufferPtr buffer = counting_frame();
+  Picture picture(buffer.get(), look);
+  picture.give_back();
+  EXPECT_EQ(owners(buffer), 1);
+  FrameConverter converter(*look);
+  const auto frame = picture.convert(converter);
+  ASSERT_TRUE(frame.ok());
+  EXPECT_EQ((*frame)->rgb[3 * 31], 126);
+  picture.give_back();
 }
 
 TEST(Picture, copy_has_what_the_picture_needs_to_know_and_holds_no_parent) {

@@ -150,6 +150,37 @@ GstMemory* device_memory(GstAllocator* allocator, guint8 value) {
   return memory;
 }
 
+// Upstream asks for its buffers before it changes their size or number.
+TEST(Pool, drain_query_brings_all_buffers_back) {
+  for (const char* policy : {"latest", "exact"}) {
+    constexpr guint kAll = 6;
+    const auto pool = frame_pool(kAll, kAll);
+    Rig rig(std::string("mode=recorded interval=400000000 model=fake:drain meta-policy=") + policy);
+    rig.begin();
+    for (guint i = 0; i < 3; ++i) {
+      ASSERT_EQ(
+          gst_harness_push(rig.video, pooled_frame(pool.get(), i * 40 * GST_MSECOND).release()),
+          GST_FLOW_OK);
+    }
+    rig.buffers();
+    GstQuery* query = gst_query_new_drain();
+    gst_pad_peer_query(rig.video->srcpad, query);
+    gst_query_unref(query);
+    std::vector<BufferPtr> all;
+    for (guint i = 0; i < kAll; ++i) {
+      GstBufferPoolAcquireParams params{};
+      params.flags = GST_BUFFER_POOL_ACQUIRE_FLAG_DONTWAIT;
+      GstBuffer* buffer = nullptr;
+      EXPECT_EQ(gst_buffer_pool_acquire_buffer(pool.get(), &buffer, &params), GST_FLOW_OK)
+          << policy << " " << i;
+      all.emplace_back(buffer);
+    }
+    ASSERT_TRUE(rig.eos());
+    EXPECT_NE(rig.messages->next_description(), nullptr);
+    EXPECT_EQ(rig.buffers().size(), std::string(policy) == "exact" ? 3u : 0u);
+  }
+}
+
 // Pools of cameras do not always tell how few buffers they have.
 TEST(Pool, memory_of_a_device_is_given_back_where_the_pool_tells_no_bound) {
   const auto pool = frame_pool(0, 0);
