@@ -54,6 +54,8 @@ bool come_and_go(GstElement* pipeline, GstElement* describe, bool flush) {
   }
   gst_object_unref(into);
   for (GstElement* element : {queue, sink}) {
+    // After a flush the pipeline may be about to set all its elements playing again.
+    gst_element_set_locked_state(element, TRUE);
     gst_element_set_state(element, GST_STATE_NULL);
     gst_bin_remove(GST_BIN(pipeline), element);
   }
