@@ -76,7 +76,7 @@ ExecutorLimits choose_limits(const TextConfig& config, at::ScalarType dtype, at:
                       std::to_string(slot_bytes) + "; use a smaller model or type");
   }
   if (prompt_chunk == 0) prompt_chunk = device.is_cpu() ? kPromptChunk : context;
-  return {std::clamp<int64_t>(slots / 64, 64, 256), slots, prompt_chunk};
+  return {std::clamp<int64_t>(slots / 64, 64, 256), slots, std::min(prompt_chunk, context)};
 }
 
 // How matrices are packed; nothing: they are not.
@@ -132,8 +132,8 @@ class TorchExecutor : public Executor {
     }
     for (const Linear* matrix : decoder_.matrices()) {
       const GpuMatrix sizes = matrix->gpu_matrix();
-      products_of_chunk_ +=
-          static_cast<double>(sizes.outputs * sizes.inputs * limits_.prompt_chunk);
+      products_of_chunk_ += static_cast<double>(sizes.outputs * sizes.inputs) *
+                            static_cast<double>(limits_.prompt_chunk);
     }
     info_.name = checkpoint_->name();
     info_.device = device.str();

@@ -152,24 +152,6 @@ ContextPtr context_for(GstElement* element, int gpu) {
   return context;
 }
 
-/// A frame mapped on the GPU, where that was possible.
-struct MappedFrame {
-  MappedFrame(const GstVideoInfo& info, GstBuffer* buffer)
-      : mapped(gst_video_frame_map(&frame, &info, buffer,
-                                   static_cast<GstMapFlags>(GST_MAP_READ | GST_MAP_CUDA)) !=
-               FALSE) {}
-  ~MappedFrame() {
-    if (mapped) {
-      gst_video_frame_unmap(&frame);
-    }
-  }
-  MappedFrame(const MappedFrame&) = delete;
-  MappedFrame& operator=(const MappedFrame&) = delete;
-
-  GstVideoFrame frame;
-  const bool mapped;
-};
-
 // Until 1.24 whoever writes waits before the buffer goes on.
 void wait_for_writer([[maybe_unused]] GstMemory* memory) {
 #if GST_CHECK_VERSION(1, 24, 0)
@@ -212,7 +194,8 @@ std::shared_ptr<const vlm::GpuPicture> picture_on_gpu(GstBuffer* buffer, const L
   if (!gst_is_cuda_memory(memory) || !is_primary(GST_CUDA_MEMORY_CAST(memory)->context, *gpu)) {
     return nullptr;
   }
-  const auto held = std::make_shared<MappedFrame>(look.info, buffer);
+  const auto held = std::make_shared<MappedFrame>(
+      look.info, buffer, static_cast<GstMapFlags>(GST_MAP_READ | GST_MAP_CUDA));
   const std::optional<vlm::PictureLayout> layout =
       held->mapped ? plain_layout(held->frame, look.orientation) : std::nullopt;
   if (!layout) {

@@ -54,7 +54,8 @@
  * pixels, in full-range RGB by the caps' colour matrix and range. Of an interlaced frame it sees
  * the field that was taken first, at the frame's full height, so that what moves has no comb;
  * fields that come one in a buffer are looked at each alike. Where the caps or the buffer do not
- * say which field is first, that is the bottom one, as everywhere in GStreamer.
+ * say which field is first, that is the bottom one, as everywhere in GStreamer. Where that lacks
+ * its last line of colours (4:2:0 of 486 lines, say), the top one is seen instead.
  *
  * Frames in a GPU's memory (memory:CUDAMemory) stay there where the engine runs on that GPU, its
  * primary context is the one that all use, and the frame is plain: NV12 or RGB of 8 bits,

@@ -70,7 +70,8 @@ bool bottom_is_whole(const GstVideoInfo& info, GstBuffer* buffer) {
       limit =
           meta->offset[other] > meta->offset[plane] ? std::min(limit, meta->offset[other]) : limit;
     }
-    if (plane_end(info, *meta, plane, true) > limit) {
+    const gsize end = plane_end(info, *meta, plane, true);
+    if (end != plane_end(info, *meta, plane, false) && end > limit) {
       return false;
     }
   }
@@ -237,18 +238,17 @@ vlm::Result<vlm::Frame> FrameConverter::convert(GstBuffer* buffer) {
   if (auto picture = picture_on_gpu(buffer, look_, gpu_)) {
     return vlm::Frame{picture->upright_width(), picture->upright_height(), {}, picture};
   }
-  GstVideoFrame frame;
-  if (!gst_video_frame_map(&frame, &look_.info, buffer, GST_MAP_READ)) {
-    return bad_buffer(look_.info, buffer);
-  }
-  const GstVideoFrame seen = of_one_moment(frame, buffer);
-  const Region region = in_lines_of(seen, frame, visible(frame, buffer));
   vlm::Frame picture;
-  const bool ok =
-      take_plain(seen, region, picture) || (prepare(seen.info, region) && run(seen, picture));
-  gst_video_frame_unmap(&frame);
-  if (!ok) {
-    return bad_buffer(look_.info, buffer);
+  {
+    const MappedFrame whole(look_.info, buffer, GST_MAP_READ);
+    if (!whole.mapped) {
+      return bad_buffer(look_.info, buffer);
+    }
+    const GstVideoFrame seen = of_one_moment(whole.frame, buffer);
+    const Region region = in_lines_of(seen, whole.frame, visible(whole.frame, buffer));
+    if (!take_plain(seen, region, picture) && !(prepare(seen.info, region) && run(seen, picture))) {
+      return bad_buffer(look_.info, buffer);
+    }
   }
   return turned(std::move(picture), look_.orientation);
 }

@@ -26,9 +26,10 @@ vlm::Status check_buffer(const Look& look, GstBuffer* buffer);
 
 /// Converts frames of one format. Colour matrix and range are those of the caps; crop metadata, the
 /// pixel aspect ratio and the orientation are applied; of an interlaced frame the picture is the
-/// field that was taken first, its lines scaled to the frame's height. What lies on a device is
-/// read through system memory, but for plain frames on the GPU that `gpu` names as
-/// ModelInfo::device does, which stay there. Thread-bound.
+/// field that was taken first, its lines scaled to the frame's height, or the top one where the
+/// last line of the bottom one's colours is missing. What lies on a device is read through system
+/// memory, but for plain frames on the GPU that `gpu` names as ModelInfo::device does, which stay
+/// there. Thread-bound.
 class FrameConverter {
  public:
   explicit FrameConverter(const Look& look, std::string gpu = {});

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
-// GStreamer's words for how a picture lies in memory in the engine's. All of it pure.
+// GStreamer's words for how a picture lies in memory in the engine's.
 
 #include <gst/video/video.h>
 
@@ -15,6 +15,20 @@ namespace gstvlm {
 vlm::YuvMatrix matrix_of(const GstVideoInfo& info);
 
 vlm::PictureTurn turn_of(GstVideoOrientationMethod method);
+
+/// A buffer's frame, mapped as long as this lives, where that was possible.
+struct MappedFrame {
+  MappedFrame(const GstVideoInfo& info, GstBuffer* buffer, GstMapFlags flags)
+      : mapped(gst_video_frame_map(&frame, &info, buffer, flags) != FALSE) {}
+  ~MappedFrame() {
+    if (mapped) gst_video_frame_unmap(&frame);
+  }
+  MappedFrame(const MappedFrame&) = delete;
+  MappedFrame& operator=(const MappedFrame&) = delete;
+
+  GstVideoFrame frame;
+  const bool mapped;
+};
 
 /// Where the frame's pixels are, in the plain cases that a GPU turns into the same bytes as
 /// FrameConverter does: NV12 with colour differences between the rows, and full-range RGB of 8 bits

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/host_device.h"
+#include "kernels/rounded.h"
 #include "vlm/gpu_picture.h"
 
 namespace vlm {
@@ -15,22 +16,6 @@ namespace vlm {
 struct Rgb {
   uint8_t red = 0, green = 0, blue = 0;
 };
-
-// A compiler may else round once for both, as neither side does.
-VLM_HOST_DEVICE inline float rounded_product(float a, float b) {
-#if defined(__CUDA_ARCH__)
-  return __fmul_rn(a, b);
-#else
-  return a * b;
-#endif
-}
-VLM_HOST_DEVICE inline float rounded_sum(float a, float b) {
-#if defined(__CUDA_ARCH__)
-  return __fadd_rn(a, b);
-#else
-  return a + b;
-#endif
-}
 
 /// From 0 to 255, rounded to the nearest.
 VLM_HOST_DEVICE inline uint8_t nearest_byte(float value) {

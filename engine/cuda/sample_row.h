@@ -11,6 +11,7 @@
 #include "cuda/kernels.h"
 #include "kernels/host_device.h"
 #include "kernels/random.h"
+#include "kernels/rounded.h"
 
 namespace vlm {
 
@@ -97,15 +98,6 @@ VLM_DEVICE inline void widen_shared(uint32_t* least, uint32_t* most, uint32_t va
   const std::atomic_ref low(*least), high(*most);
   for (uint32_t now = low; value < now && !low.compare_exchange_weak(now, value);) continue;
   for (uint32_t now = high; value > now && !high.compare_exchange_weak(now, value);) continue;
-#endif
-}
-
-/// Not to be fused with what follows: a score must be the same wherever it is computed.
-VLM_DEVICE inline float rounded_product(float a, float b) {
-#if defined(__CUDACC__)
-  return __fmul_rn(a, b);
-#else
-  return a * b;
 #endif
 }
 

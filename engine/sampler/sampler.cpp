@@ -24,17 +24,23 @@
 namespace vlm {
 namespace {
 
+// A token for each of some rows, and whether it is one: no finite number where it is not.
+struct Picked {
+  at::Tensor tokens;    // int64 [rows]
+  at::Tensor possible;  // float [rows]
+};
+
 // Inverse of the cumulative distribution at each row's uniform number. scores [rows, vocab_size].
-at::Tensor draw(const at::Tensor& scores, const at::Tensor& warps) {
+Picked draw(const at::Tensor& scores, const at::Tensor& warps) {
   const at::Tensor cumulative = at::softmax(scores.to(at::kDouble), -1).cumsum(-1);
   const at::Tensor total = cumulative.slice(1, -1).contiguous();
   const at::Tensor at_value = WarpTable::column(warps, WarpTable::kUniform, at::kDouble) * total;
   // Rounding may put the point on the total itself, where only impossible tokens are left; where
   // there is no total, any token will do, as long as it is one.
-  return at::searchsorted(cumulative, at_value, false, /*right=*/true)
-      .minimum(at::searchsorted(cumulative, total, false, /*right=*/false))
-      .clamp_max(scores.size(1) - 1)
-      .squeeze(1);
+  const at::Tensor tokens = at::searchsorted(cumulative, at_value, false, /*right=*/true)
+                                .minimum(at::searchsorted(cumulative, total, false))
+                                .clamp_max(scores.size(1) - 1);
+  return {tokens.squeeze(1), total.reciprocal().squeeze(1).to(at::kFloat)};
 }
 
 // The part of a step's choices that want one token each.
@@ -44,9 +50,10 @@ struct SingleRows {
 };
 
 // Tokens of all single rows: processed in place, warped and drawn where sampling, else the best.
-at::Tensor pick(const at::Tensor& scores, const std::vector<Choice>& choices,
-                const SingleRows& single, const WarpTable& table) {
-  at::Tensor tokens = at::argmax(scores, -1);
+Picked pick(const at::Tensor& scores, const std::vector<Choice>& choices, const SingleRows& single,
+            const WarpTable& table) {
+  const at::Tensor best = at::argmax(scores, -1);
+  Picked picked = {best, scores.gather(1, best.unsqueeze(1)).squeeze(1)};
   std::vector<int64_t> sampled, sampled_rows;
   WarpUse use;
   for (size_t i = 0; i < single.choices.size(); ++i) {
@@ -56,11 +63,14 @@ at::Tensor pick(const at::Tensor& scores, const std::vector<Choice>& choices,
     sampled_rows.push_back(choice.first_row);
     use.add(choice);
   }
-  if (sampled.empty()) return tokens;
+  if (sampled.empty()) return picked;
   const at::Tensor rows = id_tensor(sampled, scores);
   const at::Tensor warps = table.values().index_select(0, id_tensor(sampled_rows, scores));
   const at::Tensor warped = apply_warpers(at::index_select(scores, 0, rows), warps, use);
-  return tokens.index_copy_(0, rows, draw(warped, warps));
+  const Picked drawn = draw(warped, warps);
+  picked.tokens.index_copy_(0, rows, drawn.tokens);
+  picked.possible.index_copy_(0, rows, drawn.possible);
+  return picked;
 }
 
 void choose_single(const at::Tensor& logits, const std::vector<Choice>& choices,
@@ -75,10 +85,11 @@ void choose_single(const at::Tensor& logits, const std::vector<Choice>& choices,
     if (scores.is_same(raw)) scores = raw.clone();
     apply_processors(scores.select(0, static_cast<int64_t>(i)), choice, 0);
   }
-  const at::Tensor tokens = pick(scores, choices, single, table).unsqueeze(1);
+  const Picked picked = pick(scores, choices, single, table);
+  const at::Tensor tokens = picked.tokens.unsqueeze(1);
   const at::Tensor logprobs =
       (raw.gather(1, tokens) - at::logsumexp(raw, at::IntArrayRef{1}, true)).cpu();
-  const at::Tensor possible = scores.gather(1, tokens).cpu();
+  const at::Tensor possible = picked.possible.cpu();
   const at::Tensor ids = tokens.cpu();
   for (size_t i = 0; i < single.choices.size(); ++i) {
     const float logprob = logprobs.const_data_ptr<float>()[i];

@@ -30,28 +30,25 @@ constexpr bool fits(const Share& capacity, const Share& used, const Share& need)
 class PromptRoom {
  public:
   PromptRoom(bool beside_text, int64_t chunk, int64_t context)
-      : beside_text_(beside_text), tokens_(beside_text ? chunk : context), context_(context) {}
+      : all_(beside_text ? chunk : context), left_(all_) {}
 
-  /// Whether a prompt of so many tokens may start.
-  bool starts(int64_t prompt_tokens) const {
-    return tokens_ >= (beside_text_ ? 1 : std::min(prompt_tokens, context_));
-  }
+  /// Whether a prompt of so many tokens may start: only one that needs all there is may be cut.
+  bool starts(int64_t prompt_tokens) const { return left_ >= std::min(prompt_tokens, all_); }
   /// How many of a prompt's remaining tokens the step takes.
   int64_t take(int64_t remaining) {
-    const int64_t taken = std::min(remaining, tokens_);
-    tokens_ -= taken;
+    const int64_t taken = std::min(remaining, left_);
+    left_ -= taken;
     return taken;
   }
   /// For a prompt that must not be cut: takes all of it.
   int64_t take_whole(int64_t remaining) {
-    tokens_ = std::max<int64_t>(0, tokens_ - remaining);
+    left_ = std::max<int64_t>(0, left_ - remaining);
     return remaining;
   }
 
  private:
-  bool beside_text_;
-  int64_t tokens_;
-  int64_t context_;
+  int64_t all_;
+  int64_t left_;
 };
 
 }  // namespace vlm

@@ -188,11 +188,12 @@ void Batch::encode(Jobs jobs) {
     return;
   }
   const Clock::time_point start = Clock::now();
+  double others_ms = 0;
   const auto images = guarded([&]() -> Result<std::vector<std::shared_ptr<const ImageEmbeds>>> {
     auto encoded = executor_.encode(pixels, traces, [&] {
-      run(in_text());
-      // Nobody has any pixels then.
-      if (fatal_) throw Failure(*fatal_);
+      const Clock::time_point between = Clock::now();
+      step_between();
+      others_ms += milliseconds(between, Clock::now());
     });
     if (encoded.size() != owners.size()) {
       return wrong_count("pictures", owners.size(), encoded);
@@ -200,7 +201,7 @@ void Batch::encode(Jobs jobs) {
     return encoded;
   });
   if (images) {
-    const double vision_ms = milliseconds(start, Clock::now());
+    const double vision_ms = milliseconds(start, Clock::now()) - others_ms;
     for (size_t i = 0; i < owners.size(); ++i) {
       owners[i]->set_images((*images)[i], vision_ms);
     }
@@ -213,12 +214,24 @@ void Batch::encode(Jobs jobs) {
   }
 }
 
-void Batch::run(Jobs jobs) {
-  if (jobs.empty() || fatal_) {
+void Batch::step_between() {
+  const std::vector<Job*> jobs = in_text();
+  if (jobs.empty()) {
     return;
   }
   const Clock::time_point start = Clock::now();
-  const Result<StepResult> result = guarded([&]() -> Result<StepResult> {
+  const Result<StepResult> result = attempt(jobs);
+  if (result) {
+    settle(jobs, *result, start);
+  } else if (result.error().kind != ErrorKind::kOutOfMemory) {  // then they wait for the others
+    fail_all(jobs, result.error());
+  }
+  // Nobody has any pixels then.
+  if (fatal_) throw Failure(*fatal_);
+}
+
+Result<StepResult> Batch::attempt(Jobs jobs) {
+  return guarded([&]() -> Result<StepResult> {
     StepPlan plan;
     for (Job* job : jobs) {
       job->add_to(plan, executor_.limits().looks_ahead);
@@ -229,6 +242,14 @@ void Batch::run(Jobs jobs) {
     }
     return step;
   });
+}
+
+void Batch::run(Jobs jobs) {
+  if (jobs.empty() || fatal_) {
+    return;
+  }
+  const Clock::time_point start = Clock::now();
+  const Result<StepResult> result = attempt(jobs);
   if (!result) {
     // Alone, each of them may fit. Repeating is safe: a step writes only slots that its plan names.
     if (result.error().kind == ErrorKind::kOutOfMemory && jobs.size() > 1) {
@@ -239,8 +260,12 @@ void Batch::run(Jobs jobs) {
     }
     return;
   }
+  settle(jobs, *result, start);
+}
+
+void Batch::settle(Jobs jobs, const StepResult& result, Clock::time_point start) {
   const Clock::time_point now = Clock::now();
-  auto chosen = result->chosen.begin();
+  auto chosen = result.chosen.begin();
   for (Job* job : jobs) {
     if (job->chooses()) {
       advance(*job, *chosen++, start, now);

@@ -49,8 +49,11 @@ class Batch {
   PromptRoom prompt_room() const;
   /// Those who start.
   std::vector<Job*> start_waiting(PromptRoom& room);
-  /// Of those who have their text under way, a step between any two pieces of the work.
   void encode(Jobs jobs);
+  /// A step of those who have their text under way, between two pieces of the others' pictures.
+  void step_between();
+  Result<StepResult> attempt(Jobs jobs);
+  void settle(Jobs jobs, const StepResult& result, Clock::time_point start);
   std::vector<Job*> in_text() const;
   void run(Jobs jobs);
   void advance(Job& job, const Chosen& chosen, Clock::time_point step_start, Clock::time_point now);

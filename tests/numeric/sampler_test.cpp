@@ -150,6 +150,13 @@ TEST(Sampler, min_p_is_relative_to_the_likeliest) {
   EXPECT_EQ(found.count(3), 0u);
 }
 
+TEST(Sampler, scores_that_no_number_holds_once_divided_give_no_token) {
+  Choice choice = greedy(0);
+  choice.sample = true;
+  choice.temperature = 1e-40;
+  EXPECT_EQ(token_of(rows({{1, 2, 3}}), choice), -1);
+}
+
 TEST(Sampler, beams_take_the_best_over_all_rows_in_order) {
   const at::Tensor logits = rows({{0, 1, 2}, {3, 0, 0}});
   Choice choice;

@@ -35,13 +35,16 @@ TEST(PromptRoom, without_texts_whole_prompts_share_a_context) {
   EXPECT_EQ(room.take(1), 0);
 }
 
-TEST(PromptRoom, beside_texts_a_chunk_is_taken_of_whatever_prompts) {
+TEST(PromptRoom, beside_texts_what_is_longer_than_a_chunk_is_cut) {
   PromptRoom room(true, 8, 100);
   EXPECT_TRUE(room.starts(100));
   EXPECT_EQ(room.take(5), 5);
-  EXPECT_TRUE(room.starts(100));
-  EXPECT_EQ(room.take(100), 3);
-  EXPECT_FALSE(room.starts(1));
+  EXPECT_FALSE(room.starts(100));
+  EXPECT_FALSE(room.starts(4));
+  EXPECT_TRUE(room.starts(3));
+  PromptRoom whole(true, 8, 100);
+  EXPECT_EQ(whole.take(100), 8);
+  EXPECT_FALSE(whole.starts(1));
 }
 
 TEST(PromptRoom, what_must_not_be_cut_is_taken_whole) {

@@ -102,6 +102,21 @@ TEST_F(PromptChunks, of_a_picture_are_no_trouble_for_a_text_that_ends_among_them
   EXPECT_EQ(description_of(place).token_ids.size(), 3u);
 }
 
+TEST_F(PromptChunks, of_a_picture_that_leave_no_memory_for_a_step_only_delay_it) {
+  const std::vector<int64_t> expected = alone(long_text("first"));
+  const size_t beside = begin_with_a_text(4);
+  executor_->encode_pieces = 5;
+  executor_->before_run = [](const StepPlan& plan) {
+    if (plan.prompts.empty()) throw Failure(ErrorKind::kOutOfMemory, "no memory");
+  };
+  const size_t place = add(few_tokens("seen", 1));
+  batch_->step();
+  executor_->before_run = nullptr;
+  run_all();
+  EXPECT_EQ(description_of(beside).token_ids, expected);
+  EXPECT_EQ(description_of(place).token_ids.size(), 3u);
+}
+
 TEST_F(PromptChunks, of_a_picture_end_where_the_device_is_lost) {
   const size_t beside = begin_with_a_text(4);
   executor_->encode_pieces = 5;
@@ -120,12 +135,16 @@ TEST_F(PromptChunks, are_shared_by_those_who_come_first) {
   begin_with_a_text(10);
   std::vector<size_t> starts;
   executor_->before_run = [&](const StepPlan& plan) { starts.push_back(plan.prompts.size()); };
-  for (int i = 0; i < 4; ++i) add(few_tokens(std::string(6, 'a'), 1, static_cast<uint8_t>(9 * i)));
-  for (int i = 0; i < 5; ++i) batch_->step();
-  EXPECT_EQ(executor_->prompt_parts, (std::vector<size_t>{10, 10, 10, 10, 8}));
-  EXPECT_EQ(starts, (std::vector<size_t>{1, 2, 2, 2, 1}));
-  // Nobody's pictures are seen to long before their turn.
-  EXPECT_EQ(executor_->encode_batches, (std::vector<size_t>{1, 1, 1, 1}));
+  for (int i = 0; i < 2; ++i) {
+    add(few_tokens(std::string(6, 'a'), 1, static_cast<uint8_t>(9 * i)));
+    for (int k = 0; k < 2; ++k) add(few_tokens(std::string(5, 'b'), 0));
+  }
+  for (int i = 0; i < 4; ++i) batch_->step();
+  // Twelve tokens, six, six, and twelve again, of which none is cut that need not be.
+  EXPECT_EQ(executor_->prompt_parts, (std::vector<size_t>{10, 8, 6, 10}));
+  EXPECT_EQ(starts, (std::vector<size_t>{1, 2, 1, 1}));
+  // Nobody's pictures are seen to before their turn.
+  EXPECT_EQ(executor_->encode_batches, (std::vector<size_t>{1, 1}));
   run_all();
 }
 

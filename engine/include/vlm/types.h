@@ -37,7 +37,8 @@ struct ModelSpec {
                                 ///< it, else float32
   Quantization quantization = Quantization::kNone;
   int64_t prompt_chunk = 0;  ///< prompt tokens that one step takes in while other texts are under
-                             ///< way: fewer let these go on sooner; 0: as suits the device
+                             ///< way, a context at most: fewer let these go on sooner; 0: as suits
+                             ///< the device
 
   bool operator==(const ModelSpec&) const = default;
 };
