@@ -65,13 +65,14 @@ bool bottom_is_whole(const GstVideoInfo& info, GstBuffer* buffer) {
     return true;
   }
   for (guint plane = 0; plane < meta->n_planes; ++plane) {
+    // Up to the next plane, or to the end; planes may share rows.
+    const gsize frame_end = plane_end(info, *meta, plane, false);
     gsize limit = gst_buffer_get_size(buffer);
     for (guint other = 0; other < meta->n_planes; ++other) {
-      limit =
-          meta->offset[other] > meta->offset[plane] ? std::min(limit, meta->offset[other]) : limit;
+      limit = meta->offset[other] >= frame_end ? std::min(limit, meta->offset[other]) : limit;
     }
     const gsize end = plane_end(info, *meta, plane, true);
-    if (end != plane_end(info, *meta, plane, false) && end > limit) {
+    if (end != frame_end && end > limit) {
       return false;
     }
   }
