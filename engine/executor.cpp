@@ -47,7 +47,7 @@ constexpr size_t kImagesPerPass = 16;
 // What reads its weights so often is worth large pages, which are read faster than small ones and
 // the file's mapping, and which take time to get: more than one description is worth.
 constexpr int64_t kStepsBeforeMoves = 128;
-// On a CPU: fewer would let texts under way go on sooner, and cost all a tenth of the speed. On a
+// On a CPU: fewer would let texts under way go on sooner, and cost a twentieth of the speed. On a
 // GPU a whole context takes no longer than people notice.
 constexpr int64_t kPromptChunk = 256;
 // Of the cache, behind those that sequences may have.
