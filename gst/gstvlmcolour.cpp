@@ -5,18 +5,12 @@
 
 #include "gstvlmlayout.h"
 #include "kernels/cpu.h"
+#include "kernels/rounded.h"
 
 namespace gstvlm {
 namespace {
 
 constexpr size_t kAtOnce = 128;
-
-// From 0 to 255, rounded to the nearest. On integers, which compilers do several of at once.
-VLM_INLINE inline uint8_t to_byte(float value) {
-  const auto whole = static_cast<int>(value + 0.5F);
-  const int low = whole > 0 ? whole : 0;
-  return static_cast<uint8_t>(low < 255 ? low : 255);
-}
 
 // `count` pixels, kAtOnce at most. In steps that compilers can vectorise: computed, put together.
 template <typename Sample>
@@ -34,13 +28,13 @@ VLM_INLINE inline void to_rgb(const Sample* luma, const Sample* blues, const Sam
   uint8_t green[kAtOnce];
   uint8_t blue[kAtOnce];
   for (size_t i = 0; i < count; ++i) {
-    red[i] = to_byte(y[i] + matrix.red * cr[i]);
+    red[i] = vlm::nearest_byte(y[i] + matrix.red * cr[i]);
   }
   for (size_t i = 0; i < count; ++i) {
-    green[i] = to_byte(y[i] - matrix.green_b * cb[i] - matrix.green_r * cr[i]);
+    green[i] = vlm::nearest_byte(y[i] - matrix.green_b * cb[i] - matrix.green_r * cr[i]);
   }
   for (size_t i = 0; i < count; ++i) {
-    blue[i] = to_byte(y[i] + matrix.blue * cb[i]);
+    blue[i] = vlm::nearest_byte(y[i] + matrix.blue * cb[i]);
   }
   for (size_t i = 0; i < count; ++i, to += 3) {
     to[0] = red[i];

@@ -9,6 +9,7 @@
 #include "gstvlmcolour.h"
 #include "gstvlmcuda.h"
 #include "gstvlmlayout.h"
+#include "kernels/rounded.h"
 
 namespace gstvlm {
 namespace {
@@ -157,11 +158,6 @@ GstVideoInfo target_info(const GstVideoInfo& in, int width, int height) {
   return out;
 }
 
-// From 0 to 255, rounded to the nearest.
-uint8_t to_byte(float value) {
-  return static_cast<uint8_t>(std::clamp(static_cast<int>(value + 0.5F), 0, 255));
-}
-
 // Rows of 16-bit alpha, red, green and blue to 8 bits, rounded to the nearest.
 void deep_to_rgb(const std::vector<uint8_t>& packed, std::vector<uint8_t>& rgb) {
   const auto* from = reinterpret_cast<const uint16_t*>(packed.data());
@@ -181,7 +177,7 @@ void stretch(const Sample* from, size_t step, const GstVideoInfo& info, uint8_t*
   const auto gain = static_cast<float>(255.0 / scale[0]);
   for (size_t i = 0; i < count; ++i, from += step, to += 3) {
     for (size_t c = 0; c < 3; ++c) {
-      to[c] = to_byte(static_cast<float>(from[c] - offset[0]) * gain);
+      to[c] = vlm::nearest_byte(static_cast<float>(from[c] - offset[0]) * gain);
     }
   }
 }

@@ -17,12 +17,6 @@ struct Rgb {
   uint8_t red = 0, green = 0, blue = 0;
 };
 
-/// From 0 to 255, rounded to the nearest.
-VLM_HOST_DEVICE inline uint8_t nearest_byte(float value) {
-  const int whole = static_cast<int>(rounded_sum(value, 0.5F));
-  return static_cast<uint8_t>(whole < 0 ? 0 : whole > 255 ? 255 : whole);
-}
-
 /// Cb (`which` 0) or Cr (1) of pixel `x` on row `row` of them.
 VLM_HOST_DEVICE inline int chroma_across(const PictureLayout& layout, int row, int x, int which) {
   const uint8_t* line = layout.planes[1] + row * layout.strides[1] + which;

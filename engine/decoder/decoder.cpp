@@ -123,7 +123,9 @@ at::Tensor Decoder::forward(const at::Tensor& embeds, const DecoderBatch& batch,
     const Layer& layer = layers_[i];
     const at::Tensor mixed = attend(state.normed, i, batch, angles, cache);
     const bool last = i + 1 == config_.layers;
-    if (last && batch.logit_rows.size(0) == 0) break;
+    if (last && batch.logit_rows.size(0) == 0) {
+      return at::empty({0, config_.vocab_size}, embeds.options().dtype(at::kFloat));
+    }
     state = add_norm(state.sum, mixed, layer.post_attention_norm, eps);
     const std::vector<at::Tensor> both = layer.gate_up.forward(state.normed);
     at::Tensor delta = layer.down.forward(gated(both[0], both[1], config_.activation));
@@ -132,9 +134,6 @@ at::Tensor Decoder::forward(const at::Tensor& embeds, const DecoderBatch& batch,
       delta = at::index_select(delta, 0, batch.logit_rows);
     }
     state = add_norm(state.sum, delta, last ? final_norm_ : layers_[i + 1].input_norm, eps);
-  }
-  if (batch.logit_rows.size(0) == 0) {
-    return at::empty({0, config_.vocab_size}, embeds.options().dtype(at::kFloat));
   }
   return lm_head_.forward(state.normed).to(at::kFloat);
 }

@@ -27,7 +27,7 @@ int64_t splits_for(const TextConfig& config, int64_t rows, int64_t processors) {
 
 constexpr int64_t kMostHeadDim = 256;  // of the attention kernels
 // Ids that a row may be banned from without help from the host.
-constexpr int64_t kBans = 8;
+constexpr int64_t kBans = kMostSampleBans;
 
 bool packed(const Decoder& decoder) {
   return decoder.lm_head().gpu_matrix().packed;

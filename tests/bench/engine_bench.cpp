@@ -5,13 +5,13 @@
 //   engine_bench MODEL [--dtype T] [--quantization Q] [--device D] [--tokens N] [--rounds N]
 //                [--warm-up N] [--batch 1,4,16] [--width W] [--height H] [--prompt-chunk N]
 //                [--temperature T] [--top-k N] [--top-p P] [--repetition-penalty R]
-//                [--no-limits]
+//                [--joining] [--no-limits]
 //
 // Every request shows a new picture of noise and generates exactly --tokens tokens, the likeliest
 // ones unless options say otherwise. Before batches are measured, one request generates --warm-up
 // tokens (0: none): by then an engine of up to 40 layers on a CPU has moved its weights to where
-// they stay. `limits` are what this machine's memory and libtorch's matrix product reach, measured
-// in the same run.
+// they stay. With --joining somebody asks while another's text is under way. `limits` are what this
+// machine's memory and libtorch's matrix product reach, measured in the same run.
 
 #include <sys/resource.h>
 
@@ -54,6 +54,7 @@ struct Settings {
   int width = 640;
   int height = 480;
   bool limits = true;
+  bool joining = false;
   std::vector<int> batches = {1, 4, 16};
   vlm::Options options;
 };
@@ -103,6 +104,8 @@ Settings read_settings(int argc, char** argv) {
     const std::string word = argv[i];
     if (word == "--no-limits") {
       settings.limits = false;
+    } else if (word == "--joining") {
+      settings.joining = true;
     } else if (word.rfind("--", 0) != 0) {
       settings.spec.model = word;
     } else if (i + 1 < argc) {
@@ -289,7 +292,7 @@ int main(int argc, char** argv) {
   for (const int count : settings.batches) {
     report["batches"].push_back(measure_batch(**engine, settings, count));
   }
-  if (settings.warm_up > 0) report["joining"] = measure_joining(**engine, settings);
+  if (settings.joining) report["joining"] = measure_joining(**engine, settings);
   report["peak_mib"] = peak_mib();
   if (settings.limits) {  // last: it takes memory
     const bool on_cpu = info.device == "cpu";

@@ -8,25 +8,16 @@
 #include <random>
 #include <string>
 
+#include "frame_case.h"
 #include "gstvlmframe.h"
 #include "gstvlmlayout.h"
 
 namespace gstvlm {
 namespace {
 
-constexpr const char* kMatrices[] = {"bt601", "bt709", "bt2020", "smpte240m", "1:4:5:1", "1:3:5:1"};
+using test::look_of;
 
-Look look_of(const std::string& format, int width, int height, const std::string& colorimetry) {
-  gst_init(nullptr, nullptr);
-  const std::string text = "video/x-raw,framerate=1/1,format=" + format +
-                           ",width=" + std::to_string(width) + ",height=" + std::to_string(height) +
-                           ",colorimetry=" + colorimetry;
-  GstCaps* caps = gst_caps_from_string(text.c_str());
-  Look look{};
-  EXPECT_TRUE(gst_video_info_from_caps(&look.info, caps)) << text;
-  gst_caps_unref(caps);
-  return look;
-}
+constexpr const char* kMatrices[] = {"bt601", "bt709", "bt2020", "smpte240m", "1:4:5:1", "1:3:5:1"};
 
 /// A buffer of noise, its planes where no caps would have them.
 BufferPtr noise(const Look& look) {
@@ -98,7 +89,7 @@ std::vector<uint8_t> reference(const Look& look, GstBuffer* buffer) {
 
 void expect_reference(const std::string& format, int width, int height, const char* matrix,
                       GstVideoChromaSite site = GST_VIDEO_CHROMA_SITE_UNKNOWN) {
-  Look look = look_of(format, width, height, matrix);
+  Look look = look_of(format, width, height, std::string(",colorimetry=") + matrix);
   if (site != GST_VIDEO_CHROMA_SITE_UNKNOWN) {
     look.info.chroma_site = site;
   }
@@ -156,7 +147,7 @@ TEST(Colour, fields_are_left_to_the_converter) {
   for (const GstVideoInterlaceMode mode :
        {GST_VIDEO_INTERLACE_MODE_INTERLEAVED, GST_VIDEO_INTERLACE_MODE_MIXED,
         GST_VIDEO_INTERLACE_MODE_ALTERNATE}) {
-    Look look = look_of("I420", 16, 8, "bt709");
+    Look look = look_of("I420", 16, 8, ",colorimetry=bt709");
     const BufferPtr buffer = noise(look);
     GstVideoFrame frame;
     ASSERT_TRUE(gst_video_frame_map(&frame, &look.info, buffer.get(), GST_MAP_READ));

@@ -22,6 +22,12 @@ inline Look look_of(const std::string& caps_text) {
   return look;
 }
 
+inline Look look_of(const std::string& format, int width, int height,
+                    const std::string& more = {}) {
+  return look_of("video/x-raw,framerate=1/1,format=" + format + ",width=" + std::to_string(width) +
+                 ",height=" + std::to_string(height) + more);
+}
+
 /// An I420 picture of one colour.
 inline BufferPtr i420(const Look& look, const std::array<int, 3>& yuv) {
   BufferPtr buffer(gst_buffer_new_allocate(nullptr, look.info.size, nullptr));

@@ -9,25 +9,16 @@
 #include <string>
 
 #include "cuda/picture_index.h"
+#include "frame_case.h"
 #include "gstvlmframe.h"
 
 namespace gstvlm {
 namespace {
 
+using test::look_of;
+
 constexpr const char* kRgbFormats[] = {"RGB",  "BGR",  "RGBx", "BGRx", "xRGB",
                                        "xBGR", "RGBA", "BGRA", "ARGB", "ABGR"};
-
-Look look_of(const std::string& format, int width, int height, const std::string& more = {}) {
-  gst_init(nullptr, nullptr);
-  const std::string text = "video/x-raw,framerate=1/1,format=" + format +
-                           ",width=" + std::to_string(width) + ",height=" + std::to_string(height) +
-                           more;
-  GstCaps* caps = gst_caps_from_string(text.c_str());
-  Look look{};
-  EXPECT_TRUE(gst_video_info_from_caps(&look.info, caps)) << text;
-  gst_caps_unref(caps);
-  return look;
-}
 
 BufferPtr noise(const Look& look) {
   static std::mt19937 random(5);
