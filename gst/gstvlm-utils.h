@@ -11,6 +11,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -76,9 +77,13 @@ using Clock = std::chrono::steady_clock;
 class CondVar {
  public:
   void wait(Mutex& mutex) GSTVLM_REQUIRES(mutex) { condition_.wait(mutex); }
-  /// False where `deadline` passed.
-  bool wait_until(Mutex& mutex, Clock::time_point deadline) GSTVLM_REQUIRES(mutex) {
-    return condition_.wait_until(mutex, deadline) == std::cv_status::no_timeout;
+  /// False where `deadline`, if there is one, passed.
+  bool wait_until(Mutex& mutex, std::optional<Clock::time_point> deadline) GSTVLM_REQUIRES(mutex) {
+    if (deadline) {
+      return condition_.wait_until(mutex, *deadline) == std::cv_status::no_timeout;
+    }
+    condition_.wait(mutex);
+    return true;
   }
   void notify_all() { condition_.notify_all(); }
 

@@ -24,7 +24,10 @@ struct Dispatcher::Slot {
 // while `mutex` is held.
 struct Dispatcher::Core {
   mutable Mutex mutex;
-  CondVar changed;
+  // Each has one thread that waits, so that none is woken for what is another's.
+  CondVar work;    // take(): something may have become due for the engine
+  CondVar output;  // next(): something may be ready to be delivered
+  CondVar room;    // the streaming thread: there may be an engine, or fewer windows on their way
   std::deque<Slot> slots GSTVLM_GUARDED_BY(mutex);
   bool stopped GSTVLM_GUARDED_BY(mutex) = true;
   bool flushing GSTVLM_GUARDED_BY(mutex) = false;
@@ -57,6 +60,12 @@ struct Dispatcher::Core {
   // Windows on their way until they are delivered: whoever is slow to take results holds up more.
   size_t pending() const GSTVLM_REQUIRES(mutex) { return unfinished() + count(Slot::Phase::kDone); }
 
+  void notify_everyone() {
+    work.notify_all();
+    output.notify_all();
+    room.notify_all();
+  }
+
   std::optional<Offer> refusal() const GSTVLM_REQUIRES(mutex) {
     if (stopped || flushing) {
       return Offer::kFlushing;
@@ -76,7 +85,7 @@ struct Dispatcher::Core {
       slot.job.request.sequence = slot.job.window.index;
     }
     slots.push_back(std::move(slot));
-    changed.notify_all();
+    work.notify_all();
   }
 
   // The first window that the engine is to have, or the one that waits where it has become free.
@@ -137,7 +146,8 @@ struct Dispatcher::Core {
       slot->phase = Slot::Phase::kDone;
       slot->result = std::move(result);
       slot->done_us = monotonic_us();
-      changed.notify_all();
+      work.notify_all();  // for the one that waited until the engine is free
+      output.notify_all();
     }
   }
 
@@ -147,7 +157,7 @@ struct Dispatcher::Core {
     if (slot != nullptr && slot->phase == Slot::Phase::kWithEngine) {
       slot->text = text;
       slot->text_is_new = true;
-      changed.notify_all();
+      output.notify_all();
     }
   }
 };
@@ -186,7 +196,7 @@ std::vector<uint64_t> Dispatcher::drop_all(Core& core)
   }
   core.slots.clear();
   ++core.epoch;
-  core.changed.notify_all();
+  core.notify_everyone();
   return requests;
 }
 
@@ -235,7 +245,7 @@ void Dispatcher::resume() {
 void Dispatcher::set_engine(std::shared_ptr<vlm::Engine> engine) {
   const Lock lock(core_->mutex);
   core_->engine.swap(engine);
-  core_->changed.notify_all();
+  core_->notify_everyone();
   // The old engine, if any, goes with `engine`, after the lock is released.
 }
 
@@ -263,7 +273,7 @@ Offer Dispatcher::wait_engine() {
     if (core_->engine != nullptr) {
       return Offer::kAccepted;
     }
-    core_->changed.wait(core_->mutex);
+    core_->room.wait(core_->mutex);
   }
 }
 
@@ -272,7 +282,7 @@ Offer Dispatcher::offer_recorded(Job job, unsigned max_pending) {
     const Lock lock(core_->mutex);
     while (!core_->refusal() &&
            (core_->engine == nullptr || core_->pending() >= std::max(max_pending, 1u))) {
-      core_->changed.wait(core_->mutex);
+      core_->room.wait(core_->mutex);
     }
   }
   return add(std::move(job), false);
@@ -309,6 +319,7 @@ Offer Dispatcher::offer_live(Job job) {
   if (waiting != core_->slots.end()) {
     core_->slots.erase(waiting);
     ++core_->passed_over;
+    core_->output.notify_all();  // for what was behind it
   }
   core_->push(std::move(job), busy ? Slot::Phase::kWaiting : Slot::Phase::kWithEngine, true);
   return Offer::kAccepted;
@@ -322,9 +333,7 @@ std::optional<Work> Dispatcher::take(std::optional<Clock::time_point> deadline) 
       slot->taken = true;
       return Work{slot->token, std::move(slot->job.request), std::move(slot->job.pictures)};
     }
-    if (!deadline) {
-      core_->changed.wait(core_->mutex);
-    } else if (!core_->changed.wait_until(core_->mutex, *deadline)) {
+    if (!core_->work.wait_until(core_->mutex, deadline)) {
       break;
     }
   }
@@ -396,7 +405,9 @@ void Dispatcher::close_window(uint64_t serial, const Times& times) {
         slot.job.window.serial == serial) {
       slot.job.window.times = times;
       slot.closed = true;
-      core_->changed.notify_all();
+      if (slot.phase == Slot::Phase::kDone) {
+        core_->output.notify_all();
+      }
     }
   }
 }
@@ -411,7 +422,7 @@ void Dispatcher::put_event(EventPtr event) {
   slot.phase = Slot::Phase::kEvent;
   slot.event = std::move(event);
   core_->slots.push_back(std::move(slot));
-  core_->changed.notify_all();
+  core_->output.notify_all();
 }
 
 Offer Dispatcher::drain(std::optional<Clock::time_point> deadline) {
@@ -420,9 +431,7 @@ Offer Dispatcher::drain(std::optional<Clock::time_point> deadline) {
     if (const auto refusal = core_->refusal()) {
       return *refusal;
     }
-    if (!deadline) {
-      core_->changed.wait(core_->mutex);
-    } else if (!core_->changed.wait_until(core_->mutex, *deadline)) {
+    if (!core_->room.wait_until(core_->mutex, deadline)) {
       return Offer::kPassedOver;
     }
   }
@@ -434,7 +443,7 @@ Outcome Dispatcher::next(std::optional<Clock::time_point> deadline) {
   const Lock lock(core_->mutex);
   if (core_->delivering) {
     core_->delivering = false;
-    core_->changed.notify_all();
+    core_->room.notify_all();
   }
   while (true) {
     outcome.epoch = core_->epoch;
@@ -450,9 +459,7 @@ Outcome Dispatcher::next(std::optional<Clock::time_point> deadline) {
       outcome.kind = Outcome::Kind::kTick;
       return outcome;
     }
-    if (!deadline) {
-      core_->changed.wait(core_->mutex);
-    } else if (!core_->changed.wait_until(core_->mutex, *deadline)) {
+    if (!core_->output.wait_until(core_->mutex, deadline)) {
       outcome.kind = Outcome::Kind::kTick;
       return outcome;
     }
@@ -462,7 +469,7 @@ Outcome Dispatcher::next(std::optional<Clock::time_point> deadline) {
 void Dispatcher::poke() {
   const Lock lock(core_->mutex);
   core_->poked = true;
-  core_->changed.notify_all();
+  core_->output.notify_all();
 }
 
 bool Dispatcher::failed() const {

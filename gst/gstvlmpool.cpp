@@ -3,6 +3,11 @@
 
 #include <algorithm>
 #include <climits>
+#include <cstring>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 namespace gstvlm {
 namespace {
@@ -40,6 +45,47 @@ bool in_system_memory(GstBuffer* buffer) {
     }
   }
   return true;
+}
+
+// Past the caches, in which the frames of a decoder lie that goes on with them.
+void copy_past_caches(const guint8* from, guint8* to, gsize size) {
+  gsize at = 0;
+#ifdef __SSE2__
+  constexpr gsize kStep = 64;
+  if (reinterpret_cast<guintptr>(to) % sizeof(__m128i) == 0) {
+    for (; at + kStep <= size; at += kStep) {
+      const auto* source = reinterpret_cast<const __m128i*>(from + at);
+      auto* target = reinterpret_cast<__m128i*>(to + at);
+      const __m128i a = _mm_loadu_si128(source);
+      const __m128i b = _mm_loadu_si128(source + 1);
+      const __m128i c = _mm_loadu_si128(source + 2);
+      const __m128i d = _mm_loadu_si128(source + 3);
+      _mm_stream_si128(target, a);
+      _mm_stream_si128(target + 1, b);
+      _mm_stream_si128(target + 2, c);
+      _mm_stream_si128(target + 3, d);
+    }
+    _mm_sfence();
+  }
+#endif
+  std::memcpy(to + at, from + at, size - at);
+}
+
+// Whether all of the buffer's bytes, which are as many as `to` has, could be read.
+bool copy_bytes(GstBuffer* buffer, const GstMapInfo& to) {
+  gsize at = 0;
+  for (guint i = 0; i < gst_buffer_n_memory(buffer); ++i) {
+    GstMapInfo from;
+    GstMemory* memory = gst_buffer_peek_memory(buffer, i);
+    if (!gst_memory_map(memory, &from, GST_MAP_READ)) {
+      return false;
+    }
+    const gsize size = std::min(from.size, to.size - at);
+    copy_past_caches(from.data, to.data + at, size);
+    at += size;
+    gst_memory_unmap(memory, &from);
+  }
+  return at == to.size;
 }
 
 // To the buffer `target`, which has the same bytes; but for what keeps other buffers.
@@ -89,7 +135,7 @@ BufferPtr Copies::copy(GstBuffer* buffer) {
   if (made == nullptr || !gst_buffer_map(made.get(), &map, GST_MAP_WRITE)) {
     return nullptr;
   }
-  const bool whole = gst_buffer_extract(buffer, 0, map.data, map.size) == map.size;
+  const bool whole = copy_bytes(buffer, map);
   gst_buffer_unmap(made.get(), &map);
   if (!whole) {
     return nullptr;

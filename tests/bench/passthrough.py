@@ -10,7 +10,9 @@ down for some time slows both. Where half the rounds lie is told, too.
 On a busy machine the frame rate says who got the processor. What the element does to the frame rate of a machine that has
 a core to spare is what it does to the streaming thread, so the processor time of that thread is measured as well.
 
-    passthrough.py [--build build] [--frames 600] [--rounds 15]
+    passthrough.py [--build build] [--video camera|drawing] [--frames 600] [--rounds 15]
+
+passthrough_frames.cpp beside it plays a clip more often and says how sure its figures are; --keep FILE makes one for it.
 """
 
 import argparse
@@ -24,6 +26,12 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+VIDEOS = {
+    # All of the picture moves, at the bit rate of a camera.
+    "camera": ("pattern=zone-plate kx2=20 ky2=20 kt=3", "speed-preset=veryfast bitrate=8000"),
+    # Decoding it is little more than copying: the least that a decoder can take for a frame.
+    "drawing": ("pattern=ball", "speed-preset=ultrafast"),
+}
 ELEMENTS = {
     "describing nothing": "vlmdescribe active=false",
     "describing, recorded": "vlmdescribe mode=recorded",
@@ -74,6 +82,8 @@ def measure(clip, element, environment):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
+    parser.add_argument("--video", choices=VIDEOS, default="camera")
+    parser.add_argument("--keep", type=pathlib.Path, help="only write the clip there")
     parser.add_argument("--frames", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
@@ -81,10 +91,12 @@ def main():
     environment = dict(os.environ, GST_PLUGIN_PATH=str(build / "gst"), VLM_MODEL="fake:text=A drawing.",
                        VLM_ENGINE_LIBRARY=str(build / "tests" / "element" / "libfake-engine.so"))
     with tempfile.TemporaryDirectory() as folder:
-        clip = f"{folder}/clip.mp4"
-        launch(f"videotestsrc num-buffers={options.frames} pattern=ball ! video/x-raw,format=I420,width=1920,height=1080,"
-               f"framerate=30/1 ! x264enc speed-preset=ultrafast ! h264parse ! mp4mux ! filesink location={clip}",
-               environment)
+        clip = options.keep or f"{folder}/clip.mp4"
+        pattern, coding = VIDEOS[options.video]
+        launch(f"videotestsrc num-buffers={options.frames} {pattern} ! video/x-raw,format=I420,width=1920,height=1080,"
+               f"framerate=30/1 ! x264enc {coding} ! h264parse ! mp4mux ! filesink location={clip}", environment)
+        if options.keep:
+            return
         ratios = {name: [] for name in ELEMENTS}
         bare = [measure(clip, "identity", environment)]
         for _ in range(options.rounds):

@@ -90,6 +90,28 @@ TEST(Picture, copy_has_what_the_picture_needs_to_know_and_holds_no_parent) {
   EXPECT_EQ(video->stride[0], 31);
 }
 
+TEST(Picture, copy_has_the_bytes_of_all_memories_in_their_order) {
+  gst_init(nullptr, nullptr);
+  for (const gsize split : {0, 1, 63, 64, 100, 127}) {
+    const BufferPtr buffer(gst_buffer_new());
+    for (const gsize size : {split, 1000 - split, gsize{7}}) {
+      const BufferPtr part(gst_buffer_new_allocate(nullptr, size, nullptr));
+      for (gsize i = 0; i < size; ++i) {
+        const auto byte = static_cast<guint8>(size + 3 * i);
+        gst_buffer_fill(part.get(), i, &byte, 1);
+      }
+      gst_buffer_append_memory(buffer.get(), gst_buffer_get_all_memory(part.get()));
+    }
+    Copies copies;
+    const BufferPtr copy = copies.copy(buffer.get());
+    ASSERT_NE(copy, nullptr);
+    ASSERT_EQ(gst_buffer_get_size(copy.get()), 1007U);
+    guint8 bytes[1007];
+    gst_buffer_extract(buffer.get(), 0, bytes, sizeof(bytes));
+    EXPECT_EQ(gst_buffer_memcmp(copy.get(), 0, bytes, sizeof(bytes)), 0) << split;
+  }
+}
+
 TEST(Picture, memory_of_a_copy_is_used_again) {
   const BufferPtr buffer((bgrx_look(), counting_frame()));
   Copies copies;
