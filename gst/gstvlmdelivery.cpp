@@ -141,7 +141,9 @@ void Delivery::failed(const Outcome& outcome) {
   const bool skip =
       shared_.all_settings().on_error == OnError::kSkip && !stops_everything(error.kind);
   if (skip) {
-    shared_.held.resolve(outcome.window.serial, nullptr);
+    if (!outcome.window.extra) {
+      shared_.held.resolve(outcome.window.serial, nullptr);
+    }
     post_warning(shared_.element, error, Stage::kWindow);
     return;
   }

@@ -15,6 +15,8 @@
  * * `frame-pts` (GstValueArray of uint64, ns), `utc` (int64, µs, live sources only)
  * * `index` (uint64), `tokens` (uint), `logprob` (double, mean of a token), `latency` (uint64, ns)
  * * `finish-reason` (stop, length, stop_string, repetition or cancelled), `partial` (boolean)
+ * * `extra` (boolean, true): described by `describe-now`, besides the windows, of which `index`
+ * names the one it lies in; not there otherwise
  *
  * Of a recording every window is described, and video waits where the model is slower. A live
  * source never waits: one window is described, one waits, and the newest wins.
@@ -473,7 +475,8 @@ static void gst_vlm_describe_class_init(GstVlmDescribeClass* klass) {
    * GstVlmDescribe::describe-now:
    *
    * Describes the newest frame at once, besides the windows. Where the element no longer has it at
-   * hand, it takes the next one.
+   * hand, it takes the next one. One waits at most, and the newest wins; while `active` is false
+   * nothing is described.
    *
    * Since: 0.1
    */
@@ -486,7 +489,10 @@ static void gst_vlm_describe_class_init(GstVlmDescribeClass* klass) {
   gst_element_class_add_static_pad_template(element_class, &text_template);
   gst_element_class_set_static_metadata(
       element_class, "Video describer", "Filter/Analyzer/Video",
-      "Describes video with a LLaVA model: as metadata, as messages and as timed text",
+      "Describes video with a LLaVA model: as metadata and as messages, each a structure "
+      "vlm-description, and as timed text. Events vlm-prompt (field prompt) set the prompt; "
+      "elements "
+      "share models through the context vlm.engine; describe-now describes the newest frame",
       "The gst-vlm developers");
 }
 

@@ -40,6 +40,9 @@ StructurePtr common(const Window& window, const std::string& text, const std::st
       window.times.duration, "stream-time", G_TYPE_UINT64, window.times.stream_time, "running-time",
       G_TYPE_UINT64, window.times.running_time, "index", G_TYPE_UINT64, window.index, "model",
       G_TYPE_STRING, model.c_str(), "element", G_TYPE_STRING, element.c_str(), nullptr));
+  if (window.extra) {
+    gst_structure_set(structure.get(), "extra", G_TYPE_BOOLEAN, TRUE, nullptr);
+  }
   if (window.utc_us) {
     gst_structure_set(structure.get(), "utc", G_TYPE_INT64, *window.utc_us, nullptr);
   }

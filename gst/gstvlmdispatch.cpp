@@ -88,15 +88,30 @@ struct Dispatcher::Core {
     work.notify_all();
   }
 
+  Offer add(Job job, Slot::Phase phase, bool closed) GSTVLM_REQUIRES(mutex) {
+    if (const auto refused = refusal()) {
+      return *refused;
+    }
+    push(std::move(job), phase, closed);
+    return Offer::kAccepted;
+  }
+
+  bool extra_is_with_engine() const GSTVLM_REQUIRES(mutex) {
+    return std::any_of(slots.begin(), slots.end(), [](const Slot& s) {
+      return s.job.window.extra && s.phase == Slot::Phase::kWithEngine;
+    });
+  }
+
   // The first window that the engine is to have, or the one that waits where it has become free.
   Slot* next_to_take() GSTVLM_REQUIRES(mutex) {
     if (engine == nullptr) {
       return nullptr;
     }
     const bool free = count(Slot::Phase::kWithEngine) == 0;
-    const auto slot = std::find_if(slots.begin(), slots.end(), [free](const Slot& s) {
+    const bool free_for_extra = !extra_is_with_engine();
+    const auto slot = std::find_if(slots.begin(), slots.end(), [&](const Slot& s) {
       return (s.phase == Slot::Phase::kWithEngine && !s.taken) ||
-             (s.phase == Slot::Phase::kWaiting && free);
+             (s.phase == Slot::Phase::kWaiting && (s.job.window.extra ? free_for_extra : free));
     });
     return slot == slots.end() ? nullptr : &*slot;
   }
@@ -278,28 +293,23 @@ Offer Dispatcher::wait_engine() {
 }
 
 Offer Dispatcher::offer_recorded(Job job, unsigned max_pending) {
-  {
-    const Lock lock(core_->mutex);
-    while (!core_->refusal() &&
-           (core_->engine == nullptr || core_->pending() >= std::max(max_pending, 1u))) {
-      core_->room.wait(core_->mutex);
-    }
+  const Lock lock(core_->mutex);
+  while (!core_->refusal() &&
+         (core_->engine == nullptr || core_->pending() >= std::max(max_pending, 1u))) {
+    core_->room.wait(core_->mutex);
   }
-  return add(std::move(job), false);
+  return core_->add(std::move(job), Slot::Phase::kWithEngine, false);
 }
 
 Offer Dispatcher::offer_extra(Job job) {
-  return ready() ? add(std::move(job), true) : Offer::kPassedOver;
-}
-
-// The streaming thread is the only one that adds windows, so room found by it stays.
-Offer Dispatcher::add(Job job, bool closed) {
   const Lock lock(core_->mutex);
-  if (const auto refusal = core_->refusal()) {
-    return *refusal;
+  if (core_->engine == nullptr) {
+    return Offer::kPassedOver;
   }
-  core_->push(std::move(job), Slot::Phase::kWithEngine, closed);
-  return Offer::kAccepted;
+  std::erase_if(core_->slots, [](const Slot& s) {
+    return s.job.window.extra && s.phase == Slot::Phase::kWaiting;
+  });
+  return core_->add(std::move(job), Slot::Phase::kWaiting, true);
 }
 
 Offer Dispatcher::offer_live(Job job) {

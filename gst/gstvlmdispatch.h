@@ -126,7 +126,8 @@ class Dispatcher {
   /// Live: never waits.
   Offer offer_live(Job job);
 
-  /// Besides the windows, at once; delivered as soon as it is finished.
+  /// Besides the windows, at once; delivered as soon as it is finished. One of
+  /// them is with the engine at most, and one waits: a newer one takes its place.
   Offer offer_extra(Job job);
 
   /// Counts a window that is not offered: passed over, or its frames cannot be read. Says as an
@@ -166,7 +167,6 @@ class Dispatcher {
  private:
   struct Core;
   struct Slot;
-  Offer add(Job job, bool closed);
   static std::vector<uint64_t> drop_all(Core& core);
   void cancel(const std::vector<uint64_t>& requests);
 

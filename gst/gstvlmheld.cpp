@@ -106,6 +106,9 @@ void HeldVideo::give_back() {
 
 void HeldVideo::resolve(uint64_t serial, const GstStructure* structure) {
   const Lock lock(mutex_);
+  if (!holding_) {
+    return;
+  }
   resolved_[serial] = structure == nullptr ? StructurePtr() : copy_structure(structure);
   changed_.notify_all();
 }
@@ -146,6 +149,13 @@ HeldVideo::Item HeldVideo::take() {
     resolved_.erase(resolved_.begin(), found);
   }
   return item;
+}
+
+void HeldVideo::start(bool holding) {
+  flush();
+  const Lock lock(mutex_);
+  holding_ = holding;
+  flushing_ = false;
 }
 
 bool HeldVideo::wait() {

@@ -22,6 +22,10 @@ class HeldVideo {
     EventPtr event;
   };
 
+  /// For a new stream; `holding`: buffers will be added (meta-policy=exact). Else resolve() keeps
+  /// nothing.
+  void start(bool holding);
+
   /// Adds `more` buffers to what an answered allocation query asks of the pool, or of a pool of
   /// upstream's own where it names none.
   void ask(GstQuery* allocation, unsigned more);
@@ -73,6 +77,7 @@ class HeldVideo {
   unsigned borrowed_ GSTVLM_GUARDED_BY(mutex_) = 0;
   unsigned asked_ GSTVLM_GUARDED_BY(mutex_) = 0;          // buffers of a pool ...
   unsigned asked_minimum_ GSTVLM_GUARDED_BY(mutex_) = 0;  // ... that was set up with these
+  bool holding_ GSTVLM_GUARDED_BY(mutex_) = false;
   bool flushing_ GSTVLM_GUARDED_BY(mutex_) = false;
   bool all_ GSTVLM_GUARDED_BY(mutex_) = false;
 };

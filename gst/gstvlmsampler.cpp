@@ -102,6 +102,7 @@ GstFlowReturn Sampler::finish() {
 }
 
 GstFlowReturn Sampler::interrupt() {
+  now_ = false;
   if (open_serial() != kNoTime) {
     const uint64_t serial = open_serial();
     const Steps steps = picker_.interrupt();

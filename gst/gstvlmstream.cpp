@@ -50,8 +50,7 @@ void Stream::start() {
   text_segment_.reset();
   shared_.newest_time = kNoTime;
   shared_.latest.clear();
-  shared_.held.flush();
-  shared_.held.resume();
+  shared_.held.start(shared_.streaming().meta_policy == MetaPolicy::kExact);
 }
 
 void Stream::stop() {

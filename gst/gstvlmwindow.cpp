@@ -42,6 +42,10 @@ Steps WindowPicker::frame(const FrameTime& time) {
     if (open_) {
       leave(contiguous ? kUnknown : last_end(), contiguous, steps);
     }
+    if (rule_.interval_ns == 0) {
+      every_frame(time, steps);
+      return steps;
+    }
     if (ahead) {
       const uint64_t shown_until = contiguous ? time.start_ns : last_end();
       if (!fill_shown(shown_until, time.start_ns, steps)) {

@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <fstream>
 
 #include "element_support.h"
 
 namespace element_test {
 namespace {
+
+double resident_mib() {
+  std::ifstream statm("/proc/self/statm");
+  double size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 20);
+}
 
 TEST(Delivery, message_carries_the_whole_structure) {
   Rig rig("mode=recorded interval=1000000000 frames=2 prompt=What?");
@@ -271,6 +280,26 @@ TEST(Delivery, loading_is_reported_as_progress) {
   }
   EXPECT_EQ(types.front(), GST_PROGRESS_TYPE_START);
   EXPECT_GE(types.size(), 3u);
+}
+
+// Of a camera that is described for weeks nothing may pile up, whatever becomes of its frames.
+TEST(Delivery, memory_does_not_grow_with_the_windows) {
+  constexpr int kWindows = 20000;  // each left a kilobyte once
+  for (const char* policy : {"none", "latest", "exact"}) {
+    Rig rig(std::string("mode=recorded interval=40000000 meta-policy=") + policy);
+    rig.begin();
+    double before = 0;
+    for (int window = 0; window < 2 * kWindows; window += 50) {
+      if (window == kWindows) {
+        before = resident_mib();
+      }
+      ASSERT_EQ(rig.push_range(window * 40 * GST_MSECOND, (window + 50) * 40 * GST_MSECOND),
+                GST_FLOW_OK);
+      rig.buffers();
+      rig.messages->descriptions();
+    }
+    EXPECT_LT(resident_mib() - before, 8) << policy;
+  }
 }
 
 }  // namespace

@@ -156,6 +156,22 @@ TEST_F(Dispatch, extras_do_not_wait_their_turn) {
   EXPECT_EQ(dispatcher.counts().windows, 1u);
 }
 
+TEST_F(Dispatch, one_extra_is_with_the_engine_and_the_newest_of_the_others_waits) {
+  for (uint64_t index = 0; index < 4; ++index) {
+    Job extra = job(index);
+    extra.window.extra = true;
+    ASSERT_EQ(dispatcher.offer_extra(std::move(extra)), Offer::kAccepted);
+    feed();
+  }
+  EXPECT_EQ(engine->last, 1u);
+  engine->answer(1, "first");
+  EXPECT_EQ(next_text(), "first");
+  feed();
+  EXPECT_EQ(engine->last, 2u);
+  engine->answer(2, "newest");
+  EXPECT_EQ(next().window.serial, 3u);
+}
+
 TEST_F(Dispatch, refusal_is_a_result_in_its_place) {
   engine->refuse = true;
   EXPECT_EQ(recorded(0), Offer::kAccepted);

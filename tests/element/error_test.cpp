@@ -179,6 +179,27 @@ TEST(Error, failed_window_does_not_hold_exact_video) {
   EXPECT_EQ(rig.buffers().size(), 100u);
 }
 
+TEST(Error, failed_description_beside_the_windows_takes_none_of_their_metadata) {
+  Rig rig(
+      "mode=recorded interval=1000000000 meta-policy=exact on-error=skip model=fake:fail-every=2");
+  rig.begin();
+  ASSERT_TRUE(
+      eventually([&] { return rig.messages->next(GST_MESSAGE_HAVE_CONTEXT, 0) != nullptr; }));
+  ASSERT_EQ(rig.push_range(0, 400 * GST_MSECOND), GST_FLOW_OK);
+  g_signal_emit_by_name(rig.element, "describe-now");
+  const MessagePtr extra = rig.messages->next_description();
+  EXPECT_TRUE(gst_structure_has_field(description(extra.get()), "extra"));
+  g_signal_emit_by_name(rig.element, "describe-now");
+  ASSERT_NE(rig.messages->next(GST_MESSAGE_WARNING), nullptr);
+  ASSERT_EQ(rig.push_range(400 * GST_MSECOND, GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  const std::vector<BufferPtr> buffers = rig.buffers();
+  ASSERT_EQ(buffers.size(), 25u);
+  for (const BufferPtr& buffer : buffers) {
+    EXPECT_NE(gst_buffer_get_custom_meta(buffer.get(), "vlm-description"), nullptr);
+  }
+}
+
 TEST(Error, buffer_of_no_bytes_fails_its_window_only) {
   Rig rig("mode=recorded interval=40000000 on-error=skip");
   rig.begin();

@@ -297,6 +297,27 @@ TEST(Window, change_of_rule_waits_for_the_next_window) {
           {0, 1000, {520}}, {1000, 1200, {1000}}, {1200, 1600, {1400}}, {1600, 2000, {1800}}}));
 }
 
+TEST(Window, every_frame_is_one_from_the_end_of_the_window_on_where_the_interval_becomes_none) {
+  Runner runner(400, 1);
+  runner.frame(0);
+  runner.frame(40);
+  runner.picker.set_rule({0, 1});
+  for (uint64_t t = 80; t < 480; t += 40) {
+    runner.frame(t);
+  }
+  runner.finish();
+  EXPECT_EQ(runner.windows, (Windows{{0, 400, {200}}, {400, 440, {400}}, {440, 480, {440}}}));
+}
+
+TEST(Window, every_frame_is_one_at_once_where_the_interval_becomes_none_at_a_jump) {
+  Runner runner(1000, 1);
+  runner.frame(0);
+  runner.picker.set_rule({0, 1});
+  runner.frame(7000);
+  runner.finish();
+  EXPECT_EQ(runner.windows, (Windows{{0, 40, {0}}, {7000, 7040, {7000}}}));
+}
+
 TEST(Window, interrupt_forgets_what_was_not_submitted) {
   Runner runner(1000, 1);
   runner.frame(0);
