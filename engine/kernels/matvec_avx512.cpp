@@ -128,7 +128,9 @@ void Product::place_tiles() {
   for (Tile& tile : tiles_) {
     tile.x = x;
     x += tile.count * tile.row_bytes(inputs_);
-    tile.ahead_step = bytes_of(tile.method->step) * kOutputs / (tile.method->passes * count);
+    const Method& method = *tile.method;
+    const int64_t at_once = tile.count == 1 ? method.row_at_once : method.rows_at_once;
+    tile.ahead_step = bytes_of(method.step) * at_once / count;
   }
 }
 
@@ -163,8 +165,9 @@ void Product::multiply_block(Place at, Place next, int64_t end, float* sums) con
     block.weights[k] = weights(output, at.input);
     block.scales[k] = weights(output, 0) + scale;
   }
-  // What was sent for has come near, yet not into the innermost cache all of it.
-  if (format_ == PackedFormat::kBFloat16) {
+  // What was sent for has come near, yet not into the innermost cache all of it. (In order, as one
+  // row of x meets it, processors bring that themselves.)
+  if (format_ == PackedFormat::kBFloat16 && args_.rows > 1) {
     for (const std::byte* from : block.weights) fetch(from, bytes_of(block.inputs));
   }
   // The tiles share in sending for the next block, one output after the other: memory is read

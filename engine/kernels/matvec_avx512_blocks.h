@@ -28,9 +28,10 @@ struct Block {
 
 /// How weights of one format meet x.
 struct Method {
-  int64_t step;     ///< inputs that are multiplied at a time
-  int64_t x_bytes;  ///< of one input of a row of x
-  int64_t passes;   ///< over the steps, for some of the outputs each
+  int64_t step;          ///< inputs that are multiplied at a time
+  int64_t x_bytes;       ///< of one input of a row of x
+  int64_t row_at_once;   ///< outputs that one row of x meets side by side, before the next ones
+  int64_t rows_at_once;  ///< the same for several rows
   /// Writes `count` inputs of a row, times `inverse`, as `steps` steps every `stride` bytes, with
   /// zeros behind the last.
   void (*lay_out)(const float* x, int64_t count, float inverse, int64_t steps, std::byte* out,
