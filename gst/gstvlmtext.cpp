@@ -26,14 +26,32 @@ EventPtr tag_event() {
   return EventPtr(gst_event_new_tag(tags));
 }
 
-// Whether the stream's start has gone out on the pad. A flush may have dropped it on its way.
-bool has_started(GstPad* pad, const std::string& id) {
-  const EventPtr sent(gst_pad_get_sticky_event(pad, GST_EVENT_STREAM_START, 0));
-  const gchar* sent_id = nullptr;
-  if (sent != nullptr) {
-    gst_event_parse_stream_start(sent.get(), &sent_id);
+// Whether both say the same of the same stream.
+bool same_start(GstEvent* a, GstEvent* b) {
+  if (a == nullptr || b == nullptr || gst_event_get_seqnum(a) != gst_event_get_seqnum(b)) {
+    return false;
   }
-  return sent_id != nullptr && id == sent_id;
+  const gchar* ids[2] = {nullptr, nullptr};
+  guint groups[2] = {0, 0};
+  gst_event_parse_stream_start(a, &ids[0]);
+  gst_event_parse_stream_start(b, &ids[1]);
+  gst_event_parse_group_id(a, &groups[0]);
+  gst_event_parse_group_id(b, &groups[1]);
+  return g_strcmp0(ids[0], ids[1]) == 0 && groups[0] == groups[1];
+}
+
+EventPtr sticky_start(GstPad* pad) {
+  return EventPtr(pad == nullptr ? nullptr
+                                 : gst_pad_get_sticky_event(pad, GST_EVENT_STREAM_START, 0));
+}
+
+bool is_event(GstMiniObject* item, GstEventType type) {
+  return GST_IS_EVENT(item) && GST_EVENT_TYPE(GST_EVENT_CAST(item)) == type;
+}
+
+// Whoever is linked later may take what comes then.
+bool goes_on(GstFlowReturn flow) {
+  return flow == GST_FLOW_OK || flow == GST_FLOW_NOT_LINKED;
 }
 
 }  // namespace
@@ -89,12 +107,17 @@ void TextOutput::put_stream(GstEvent* upstream_start) {
   }
   gst_event_set_seqnum(event.get(), gst_event_get_seqnum(upstream_start));
   const PadPtr held = pad();
-  const bool known = held != nullptr && has_started(held.get(), id);
+  // A flush may have dropped it on its way.
+  const EventPtr sent = sticky_start(held.get());
   const Lock lock(mutex_);
+  const bool known = !closed_ && same_start(stream_start_.get(), event.get()) &&
+                     same_start(sent.get(), event.get());
   stream_start_ = std::move(event);
   segment_.reset();
   position_ = kNoTime;
   if (!known) {
+    closed_ = false;
+    flow_ = GST_FLOW_OK;
     put_opening();
   }
 }
@@ -120,7 +143,9 @@ void TextOutput::put_segment(EventPtr segment) {
 
 void TextOutput::put_event(EventPtr event) {
   const Lock lock(mutex_);
+  const bool ends = GST_EVENT_TYPE(event.get()) == GST_EVENT_EOS;
   put(std::move(event));
+  closed_ = closed_ || ends;
 }
 
 void TextOutput::put_text(const GstStructure* structure, uint64_t pts, uint64_t duration,
@@ -157,18 +182,15 @@ void TextOutput::put_gap_locked(uint64_t pts, uint64_t duration) {
     return;
   }
   position_ = pts + duration;
-  if (!queue_.empty() && GST_IS_EVENT(queue_.back().get())) {
-    GstEvent* last = GST_EVENT_CAST(queue_.back().get());
-    if (GST_EVENT_TYPE(last) == GST_EVENT_GAP) {
-      GstClockTime start = 0;
-      GstClockTime length = 0;
-      gst_event_parse_gap(last, &start, &length);
-      if (pts >= start && pts <= start + length) {
-        const GstClockTime end = std::max<GstClockTime>(start + length, pts + duration);
-        queue_.pop_back();
-        put(EventPtr(gst_event_new_gap(start, end - start)));
-        return;
-      }
+  if (!queue_.empty() && is_event(queue_.back().get(), GST_EVENT_GAP)) {
+    GstClockTime start = 0;
+    GstClockTime length = 0;
+    gst_event_parse_gap(GST_EVENT_CAST(queue_.back().get()), &start, &length);
+    if (pts >= start && pts <= start + length) {
+      const GstClockTime end = std::max<GstClockTime>(start + length, pts + duration);
+      queue_.pop_back();
+      put(EventPtr(gst_event_new_gap(start, end - start)));
+      return;
     }
   }
   put(EventPtr(gst_event_new_gap(pts, duration)));
@@ -233,6 +255,7 @@ void TextOutput::start(GstPad* pad, bool opening) {
   {
     const Lock lock(mutex_);
     flushing_ = false;
+    closed_ = false;
     flow_ = GST_FLOW_OK;
     if (opening) {
       put_opening();
@@ -285,15 +308,29 @@ void TextOutput::handle(GstPad* pad, GstFlowReturn flow) {
   {
     const Lock lock(mutex_);
     flow_ = flow;
+    if (!goes_on(flow)) {
+      drop_stream();
+    }
   }
-  if (flow == GST_FLOW_OK || flow == GST_FLOW_NOT_LINKED) {
+  if (goes_on(flow)) {
     return;
   }
-  GST_DEBUG_OBJECT(pad, "pausing: %s", gst_flow_get_name(flow));
-  gst_pad_pause_task(pad);
+  GST_DEBUG_OBJECT(pad, "no more of this stream: %s", gst_flow_get_name(flow));
   if (flow == GST_FLOW_NOT_NEGOTIATED || flow <= GST_FLOW_ERROR) {
     GST_ELEMENT_FLOW_ERROR(element_, flow);
     gst_pad_push_event(pad, gst_event_new_eos());
+  }
+}
+
+// What is left of the stream that is being pushed; another one may be queued behind it.
+void TextOutput::drop_stream() {
+  while (!queue_.empty() && !is_event(queue_.front().get(), GST_EVENT_STREAM_START)) {
+    queue_.pop_front();
+  }
+  if (queue_.empty()) {
+    closed_ = true;
+  } else {
+    flow_ = GST_FLOW_OK;
   }
 }
 
@@ -303,7 +340,7 @@ PadPtr TextOutput::pad() const {
 }
 
 void TextOutput::put(ItemPtr item) {
-  if (pad_ != nullptr && !flushing_) {
+  if (pad_ != nullptr && !flushing_ && !closed_) {
     queue_.push_back(std::move(item));
     changed_.notify_all();
   }

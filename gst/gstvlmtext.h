@@ -24,8 +24,9 @@ class TextOutput {
   /// Deactivates and removes the pad.
   void detach(GstPad* pad);
 
-  /// The stream whose texts follow: of upstream's stream-start event, with a sparse flag. It goes
-  /// out once; to be repeated after a flush, which may have dropped it.
+  /// The stream whose texts follow: of upstream's stream-start event, with a sparse flag. Each goes
+  /// out once, and again where the pad has ended since; to be repeated after a flush, which may
+  /// have dropped it.
   void put_stream(GstEvent* upstream_start);
   void put_segment(EventPtr segment);
   /// Any other event; those that end a stream stay behind all texts.
@@ -57,6 +58,7 @@ class TextOutput {
   void stop(GstPad* pad);
   void push_next(GstPad* pad);
   void handle(GstPad* pad, GstFlowReturn flow);
+  void drop_stream() GSTVLM_REQUIRES(mutex_);
   PadPtr pad() const;
   void put(ItemPtr item) GSTVLM_REQUIRES(mutex_);
   void put(EventPtr event) GSTVLM_REQUIRES(mutex_);
@@ -70,6 +72,8 @@ class TextOutput {
   std::deque<ItemPtr> queue_ GSTVLM_GUARDED_BY(mutex_);
   bool flushing_ GSTVLM_GUARDED_BY(mutex_) = true;
   GstFlowReturn flow_ GSTVLM_GUARDED_BY(mutex_) = GST_FLOW_OK;
+  // Nothing is taken before a flush or another stream: this one has ended, or the branch has.
+  bool closed_ GSTVLM_GUARDED_BY(mutex_) = false;
   EventPtr stream_start_ GSTVLM_GUARDED_BY(mutex_);
   EventPtr segment_ GSTVLM_GUARDED_BY(mutex_);
   uint64_t position_ GSTVLM_GUARDED_BY(mutex_) = kNoTime;  // end of the newest text or gap

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+
+// The text pad where its branch ends, blocks or begins anew.
+
+#include <gtest/gtest.h>
+#include <malloc.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+
+#include "element_support.h"
+
+namespace element_test {
+namespace {
+
+/// A pad that says what it likes to texts, and counts them. Linked to the rig's text pad.
+class Branch {
+ public:
+  explicit Branch(Rig& rig) : rig_(rig) {
+    source_ = gst_element_request_pad_simple(rig.element, "text");
+    pad_ = gst_pad_new("branch", GST_PAD_SINK);
+    gst_object_ref_sink(pad_);
+    gst_pad_set_element_private(pad_, this);
+    gst_pad_set_chain_function(pad_, chain);
+    gst_pad_set_event_function(pad_, event);
+    gst_pad_set_active(pad_, TRUE);
+    EXPECT_EQ(gst_pad_link(source_, pad_), GST_PAD_LINK_OK);
+  }
+  ~Branch() {
+    gst_pad_set_active(pad_, FALSE);
+    gst_element_release_request_pad(rig_.element, source_);
+    gst_object_unref(source_);
+    gst_object_unref(pad_);
+  }
+  Branch(const Branch&) = delete;
+  Branch& operator=(const Branch&) = delete;
+
+  int count(GstEventType type) const {
+    const std::lock_guard lock(mutex_);
+    return static_cast<int>(std::count_if(
+        events_.begin(), events_.end(),
+        [type](const EventPtr& known) { return GST_EVENT_TYPE(known.get()) == type; }));
+  }
+  /// The group of each stream-start.
+  std::vector<guint> groups() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<guint> found;
+    for (const EventPtr& known : events_) {
+      guint group = 0;
+      if (GST_EVENT_TYPE(known.get()) == GST_EVENT_STREAM_START &&
+          gst_event_parse_group_id(known.get(), &group)) {
+        found.push_back(group);
+      }
+    }
+    return found;
+  }
+
+  std::atomic<GstFlowReturn> answer = GST_FLOW_OK;
+  std::atomic<int> texts = 0;
+
+ private:
+  static GstFlowReturn chain(GstPad* pad, GstObject*, GstBuffer* buffer) {
+    auto* self = static_cast<Branch*>(gst_pad_get_element_private(pad));
+    gst_buffer_unref(buffer);
+    ++self->texts;
+    return self->answer;
+  }
+  static gboolean event(GstPad* pad, GstObject*, GstEvent* event) {
+    auto* self = static_cast<Branch*>(gst_pad_get_element_private(pad));
+    const std::lock_guard lock(self->mutex_);
+    self->events_.emplace_back(event);
+    return TRUE;
+  }
+
+  Rig& rig_;
+  GstPad* source_;
+  GstPad* pad_;
+  mutable std::mutex mutex_;
+  std::vector<EventPtr> events_;
+};
+
+/// One more stream of `length`, from its start to its end.
+void play(Rig& rig, const char* id, guint group, GstClockTime length, bool ends = true) {
+  GstEvent* start = gst_event_new_stream_start(id);
+  gst_event_set_group_id(start, group);
+  ASSERT_TRUE(rig.push_event(start));
+  GstCaps* caps = gst_caps_from_string(kFrameCaps);
+  ASSERT_TRUE(rig.push_event(gst_event_new_caps(caps)));
+  gst_caps_unref(caps);
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  ASSERT_EQ(rig.push_range(0, length), GST_FLOW_OK);
+  if (ends) {
+    ASSERT_TRUE(rig.eos());
+  }
+}
+
+size_t memory_in_use() {
+  const struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+}
+
+class ClosedBranch : public ::testing::TestWithParam<GstFlowReturn> {};
+
+TEST_P(ClosedBranch, keeps_no_texts) {
+  const std::string text(256 << 10, 'x');
+  Rig rig("mode=recorded interval=0 model=fake:text=" + text);
+  Branch branch(rig);
+  branch.answer = GetParam();
+  rig.begin();
+  ASSERT_EQ(rig.push(0), GST_FLOW_OK);
+  ASSERT_TRUE(eventually([&] { return branch.texts == 1; }));
+  ASSERT_NE(rig.messages->next_description(), nullptr);
+  size_t before = 0;
+  for (guint64 i = 1; i < 160; ++i) {
+    ASSERT_EQ(rig.push(i * 40 * GST_MSECOND), GST_FLOW_OK);
+    ASSERT_NE(rig.messages->next_description(), nullptr);
+    rig.buffers();
+    before = i == 64 ? memory_in_use() : before;
+  }
+  // A text that waits is kept twice: as the buffer's content and in its meta.
+  EXPECT_LT(memory_in_use(), before + 96 * text.size() * 3 / 2);
+  EXPECT_EQ(branch.texts, 1);
+}
+
+TEST_P(ClosedBranch, opens_for_another_stream) {
+  Rig rig("mode=recorded interval=40000000");
+  Branch branch(rig);
+  branch.answer = GetParam();
+  play(rig, "one", 1, 400 * GST_MSECOND, false);
+  ASSERT_TRUE(eventually([&] { return branch.texts == 1; }));
+  branch.answer = GST_FLOW_OK;
+  play(rig, "two", 2, 400 * GST_MSECOND);
+  EXPECT_TRUE(eventually([&] { return branch.texts == 11; }));
+  EXPECT_TRUE(eventually([&] { return branch.count(GST_EVENT_EOS) == 1; }));
+  EXPECT_EQ(branch.groups(), (std::vector<guint>{1, 2}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Flows, ClosedBranch, ::testing::Values(GST_FLOW_EOS, GST_FLOW_FLUSHING));
+
+TEST(TextPad, speaks_again_after_eos) {
+  Rig rig("mode=recorded interval=200000000");
+  Branch branch(rig);
+  const char* const ids[] = {"same", "same", "other", "same"};
+  for (int i = 0; i < 4; ++i) {
+    play(rig, ids[i], static_cast<guint>(i + 1), GST_SECOND);
+    EXPECT_TRUE(eventually([&] { return branch.count(GST_EVENT_EOS) == i + 1; }));
+    EXPECT_EQ(branch.texts, 5 * (i + 1));
+    EXPECT_EQ(branch.count(GST_EVENT_SEGMENT), i + 1);
+  }
+  EXPECT_EQ(branch.groups(), (std::vector<guint>{1, 2, 3, 4}));
+}
+
+TEST(TextPad, hears_of_another_group_without_eos) {
+  Rig rig("mode=recorded interval=200000000");
+  Branch branch(rig);
+  play(rig, "same", 1, GST_SECOND, false);
+  play(rig, "same", 2, GST_SECOND);
+  EXPECT_TRUE(eventually([&] { return branch.count(GST_EVENT_EOS) == 1; }));
+  EXPECT_EQ(branch.texts, 10);
+  EXPECT_EQ(branch.groups(), (std::vector<guint>{1, 2}));
+}
+
+}  // namespace
+}  // namespace element_test
