@@ -4,6 +4,7 @@
 #define GST_CAT_DEFAULT gst_vlm_debug
 
 #include <algorithm>
+#include <chrono>
 
 #include "gstvlmdescription.h"
 
@@ -11,6 +12,9 @@ namespace gstvlm {
 namespace {
 
 constexpr const char* kTextTitle = "Descriptions";
+
+// How long a pad that is released may take to hand over what it is pushing.
+constexpr std::chrono::milliseconds kLeave(100);
 
 EventPtr caps_event() {
   GstCaps* caps = gst_caps_new_simple("text/x-raw", "format", G_TYPE_STRING, "utf8", nullptr);
@@ -81,16 +85,31 @@ GstPad* TextOutput::attach(GstPadTemplate* templ, GstPadQueryFunction query,
 }
 
 void TextOutput::detach(GstPad* pad) {
-  gst_pad_set_active(pad, FALSE);
   PadPtr held;
+  bool idle = false;
   {
     const Lock lock(mutex_);
     if (pad_.get() != pad) {
       return;
     }
     held.swap(pad_);
+    flushing_ = true;
     queue_.clear();
+    changed_.notify_all();
+    const Clock::time_point deadline = Clock::now() + kLeave;
+    while (pushing_ == pad && changed_.wait_until(mutex_, deadline)) {
+    }
+    idle = pushing_ != pad;
     flow_ = GST_FLOW_OK;
+  }
+  if (idle) {
+    gst_pad_set_active(pad, FALSE);
+  } else {
+    // A flush would free it, but may reach what others record into; so its thread ends when it can.
+    const auto deactivate = [](GstElement*, gpointer blocked) {
+      gst_pad_set_active(GST_PAD_CAST(blocked), FALSE);
+    };
+    gst_element_call_async(element_, deactivate, held.release(), gst_object_unref);
   }
   gst_element_remove_pad(element_, pad);
 }
@@ -254,6 +273,9 @@ gboolean TextOutput::activate_mode(GstPad* pad, GstObject*, GstPadMode mode, gbo
 void TextOutput::start(GstPad* pad, bool opening) {
   {
     const Lock lock(mutex_);
+    if (pad_.get() != pad) {
+      return;
+    }
     flushing_ = false;
     closed_ = false;
     flow_ = GST_FLOW_OK;
@@ -267,9 +289,11 @@ void TextOutput::start(GstPad* pad, bool opening) {
 void TextOutput::stop(GstPad* pad) {
   {
     const Lock lock(mutex_);
-    flushing_ = true;
-    queue_.clear();
-    changed_.notify_all();
+    if (pad_.get() == pad) {
+      flushing_ = true;
+      queue_.clear();
+      changed_.notify_all();
+    }
   }
   gst_pad_stop_task(pad);
 }
@@ -281,17 +305,7 @@ void TextOutput::loop(gpointer data) {
 }
 
 void TextOutput::push_next(GstPad* pad) {
-  ItemPtr item(nullptr, gst_mini_object_unref);
-  {
-    const Lock lock(mutex_);
-    while (queue_.empty() && !flushing_) {
-      changed_.wait(mutex_);
-    }
-    if (!flushing_) {
-      item = std::move(queue_.front());
-      queue_.pop_front();
-    }
-  }
+  ItemPtr item = next(pad);
   if (item == nullptr) {
     gst_pad_pause_task(pad);
     return;
@@ -301,12 +315,36 @@ void TextOutput::push_next(GstPad* pad) {
   } else {
     handle(pad, gst_pad_push(pad, GST_BUFFER_CAST(item.release())));
   }
+  const Lock lock(mutex_);
+  if (pushing_ == pad) {
+    pushing_ = nullptr;
+    changed_.notify_all();
+  }
+}
+
+// Null where nothing is to be pushed on this pad. One that was released may still be at its last
+// item when the next is there.
+TextOutput::ItemPtr TextOutput::next(GstPad* pad) {
+  ItemPtr item(nullptr, gst_mini_object_unref);
+  const Lock lock(mutex_);
+  while (pad_.get() == pad && queue_.empty() && !flushing_) {
+    changed_.wait(mutex_);
+  }
+  if (pad_.get() == pad && !flushing_) {
+    item = std::move(queue_.front());
+    queue_.pop_front();
+    pushing_ = pad;
+  }
+  return item;
 }
 
 // Texts that nobody wants are no failure; the video goes on in any case but an error.
 void TextOutput::handle(GstPad* pad, GstFlowReturn flow) {
   {
     const Lock lock(mutex_);
+    if (pad_.get() != pad) {
+      return;
+    }
     flow_ = flow;
     if (!goes_on(flow)) {
       drop_stream();

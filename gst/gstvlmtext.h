@@ -21,7 +21,7 @@ class TextOutput {
   /// Makes the pad and adds it to the element; null where there is one already.
   GstPad* attach(GstPadTemplate* templ, GstPadQueryFunction query, GstPadEventFunction event);
 
-  /// Deactivates and removes the pad.
+  /// Deactivates and removes the pad. Does not wait for a branch that blocks.
   void detach(GstPad* pad);
 
   /// The stream whose texts follow: of upstream's stream-start event, with a sparse flag. Each goes
@@ -57,6 +57,7 @@ class TextOutput {
   void start(GstPad* pad, bool opening);
   void stop(GstPad* pad);
   void push_next(GstPad* pad);
+  ItemPtr next(GstPad* pad);
   void handle(GstPad* pad, GstFlowReturn flow);
   void drop_stream() GSTVLM_REQUIRES(mutex_);
   PadPtr pad() const;
@@ -69,6 +70,7 @@ class TextOutput {
   mutable Mutex mutex_;
   CondVar changed_;
   PadPtr pad_ GSTVLM_GUARDED_BY(mutex_);
+  GstPad* pushing_ GSTVLM_GUARDED_BY(mutex_) = nullptr;  // whose thread is in the branch
   std::deque<ItemPtr> queue_ GSTVLM_GUARDED_BY(mutex_);
   bool flushing_ GSTVLM_GUARDED_BY(mutex_) = true;
   GstFlowReturn flow_ GSTVLM_GUARDED_BY(mutex_) = GST_FLOW_OK;

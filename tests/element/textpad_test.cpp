@@ -163,5 +163,62 @@ TEST(TextPad, hears_of_another_group_without_eos) {
   EXPECT_EQ(branch.groups(), (std::vector<guint>{1, 2}));
 }
 
+class BlockingBranch : public ::testing::TestWithParam<GstState> {};
+
+// In PAUSED the sink keeps its first text, in PLAYING it waits for the time of it.
+TEST_P(BlockingBranch, can_be_cut_off) {
+  Rig rig("mode=recorded interval=200000000 max-pending=64");
+  const ElementPtr sink(
+      GST_ELEMENT(gst_object_ref_sink(gst_element_factory_make("fakesink", nullptr))));
+  g_object_set(sink.get(), "sync", TRUE, nullptr);
+  GstClock* clock = gst_system_clock_obtain();
+  gst_element_set_clock(sink.get(), clock);
+  gst_element_set_base_time(sink.get(), gst_clock_get_time(clock));
+  gst_object_unref(clock);
+  gst_element_set_state(sink.get(), GetParam());
+  GstPad* pad = gst_element_request_pad_simple(rig.element, "text");
+  std::atomic<bool> gone = false;
+  g_object_weak_ref(
+      G_OBJECT(pad), [](gpointer flag, GObject*) { *static_cast<std::atomic<bool>*>(flag) = true; },
+      &gone);
+  GstPad* peer = gst_element_get_static_pad(sink.get(), "sink");
+  ASSERT_EQ(gst_pad_link(pad, peer), GST_PAD_LINK_OK);
+  std::atomic<int> texts = 0;
+  gst_pad_add_probe(
+      peer, GST_PAD_PROBE_TYPE_BUFFER,
+      [](GstPad*, GstPadProbeInfo*, gpointer count) {
+        ++*static_cast<std::atomic<int>*>(count);
+        return GST_PAD_PROBE_OK;
+      },
+      &texts, nullptr);
+  rig.begin();
+  ASSERT_EQ(rig.push_range(100 * GST_SECOND, 101 * GST_SECOND), GST_FLOW_OK);
+  if (GetParam() == GST_STATE_PLAYING) {
+    ASSERT_TRUE(eventually([&] { return texts == 1; }));
+  } else {
+    g_usleep(100000);  // the gap at the segment's start is what prerolls
+  }
+  const gint64 before = g_get_monotonic_time();
+  gst_element_release_request_pad(rig.element, pad);
+  EXPECT_LT(g_get_monotonic_time() - before, 2 * G_USEC_PER_SEC);
+  EXPECT_FALSE(gst_pad_is_linked(peer));
+  gst_object_unref(pad);
+  {
+    Branch other(rig);
+    ASSERT_EQ(rig.push_range(101 * GST_SECOND, 102 * GST_SECOND), GST_FLOW_OK);
+    EXPECT_TRUE(eventually([&] { return other.texts >= 4; }));
+    gst_element_set_state(sink.get(), GST_STATE_NULL);
+    // Messages hold the pad, too.
+    EXPECT_TRUE(eventually([&] { return rig.messages->descriptions().empty() && gone; }));
+    ASSERT_EQ(rig.push_range(102 * GST_SECOND, 103 * GST_SECOND), GST_FLOW_OK);
+    EXPECT_TRUE(eventually([&] { return other.texts >= 9; }));
+  }
+  gst_object_unref(peer);
+  EXPECT_LE(texts, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(States, BlockingBranch,
+                         ::testing::Values(GST_STATE_PAUSED, GST_STATE_PLAYING));
+
 }  // namespace
 }  // namespace element_test
