@@ -133,6 +133,12 @@ void Delivery::put_text(const Window& window, const GstStructure* structure, uin
                         false);
 }
 
+void Delivery::put_silence(const Window& window) {
+  if (!shared_.text_on_arrival && !window.extra) {
+    shared_.text.put_gap(window.times.stream_time, window.times.stream_duration);
+  }
+}
+
 void Delivery::failed(const Outcome& outcome) {
   const vlm::Error& error = outcome.result.error();
   if (!outcome.window.extra) {
@@ -143,6 +149,7 @@ void Delivery::failed(const Outcome& outcome) {
   if (skip) {
     if (!outcome.window.extra) {
       shared_.held.resolve(outcome.window.serial, nullptr);
+      put_silence(outcome.window);
     }
     post_warning(shared_.element, error, Stage::kWindow);
     return;

@@ -31,6 +31,7 @@ class Delivery {
   void grown(const Outcome& outcome);
   void text_event(EventPtr event);
   void put_text(const Window& window, const GstStructure* structure, uint64_t latency_ns);
+  void put_silence(const Window& window);
   bool stale(const Outcome& outcome) const { return outcome.epoch != shared_.dispatcher.epoch(); }
 
   Shared& shared_;

@@ -327,7 +327,12 @@ Offer Dispatcher::offer_live(Job job) {
     return s.phase == Slot::Phase::kWaiting && !s.job.window.extra;
   });
   if (waiting != core_->slots.end()) {
-    core_->slots.erase(waiting);
+    waiting->phase = Slot::Phase::kEvent;
+    waiting->event = std::move(waiting->job.instead);
+    waiting->job = Job();
+    if (waiting->event == nullptr) {
+      core_->slots.erase(waiting);
+    }
     ++core_->passed_over;
     core_->output.notify_all();  // for what was behind it
   }
@@ -395,16 +400,10 @@ void Dispatcher::submit(Work work) {
   }
 }
 
-Offer Dispatcher::count_passed_over() {
+Offer Dispatcher::count_left_out(bool broken) {
   const Lock lock(core_->mutex);
   ++core_->windows;
-  ++core_->passed_over;
-  return core_->refusal().value_or(Offer::kAccepted);
-}
-
-Offer Dispatcher::count_broken() {
-  const Lock lock(core_->mutex);
-  ++core_->windows;
+  core_->passed_over += broken ? 0 : 1;
   return core_->refusal().value_or(Offer::kAccepted);
 }
 

@@ -44,6 +44,7 @@ struct Job {
   std::vector<std::shared_ptr<Picture>> pictures;
   int64_t arrival_us = 0;  ///< monotonic_us() of its last frame
   bool partial = false;    ///< report the growing text
+  EventPtr instead;        ///< takes its place where a newer one does away with it
 };
 
 /// A window that the engine may have now.
@@ -132,8 +133,7 @@ class Dispatcher {
 
   /// Counts a window that is not offered: passed over, or its frames cannot be read. Says as an
   /// offer does whether the stream may go on.
-  Offer count_passed_over();
-  Offer count_broken();
+  Offer count_left_out(bool broken);
 
   /// Waits for a window that the engine may have; none after stop(), or where `deadline` came
   /// first.

@@ -171,7 +171,7 @@ GstFlowReturn Sampler::run(const Steps& steps, Candidate* current) {
         flow = submit(step);
         break;
       case Step::Kind::kClose:
-        shared_.dispatcher.close_window(step.serial, times(step.start_ns, step.end_ns));
+        close(step);
         break;
     }
     if (flow != GST_FLOW_OK) {
@@ -215,17 +215,39 @@ GstFlowReturn Sampler::submit(const Step& step) {
       shared_.stats.count_failed();
     }
     shared_.held.resolve(step.serial, nullptr);
-    return flow_of(open_.broken ? shared_.dispatcher.count_broken()
-                                : shared_.dispatcher.count_passed_over());
+    return flow_of(shared_.dispatcher.count_left_out(open_.broken));
   }
   Job job = make_job(open_.settings, std::move(open_.chosen), false);
   open_.chosen.clear();
   job.window.serial = step.serial;
   job.window.times = times(step.start_ns, step.end_ns);
-  const Offer offer = shared_.live ? shared_.dispatcher.offer_live(std::move(job))
-                                   : shared_.dispatcher.offer_recorded(
-                                         std::move(job), shared_.streaming().max_pending);
+  if (!shared_.live) {
+    return flow_of(
+        shared_.dispatcher.offer_recorded(std::move(job), shared_.streaming().max_pending));
+  }
+  job.instead = silence(job.window.times);
+  const Offer offer = shared_.dispatcher.offer_live(std::move(job));
+  open_.blind = offer == Offer::kPassedOver;
   return flow_of(offer);
+}
+
+void Sampler::close(const Step& step) {
+  const Times final_times = times(step.start_ns, step.end_ns);
+  shared_.dispatcher.close_window(step.serial, final_times);
+  if (open_.blind || open_.broken) {
+    if (EventPtr gap = silence(final_times)) {
+      shared_.dispatcher.put_event(std::move(gap));
+    }
+  }
+}
+
+// What the text pad is to say of a window without a text, so that nobody behind it waits for one;
+// null where its times are not the windows'.
+EventPtr Sampler::silence(const Times& times) const {
+  if (shared_.text_on_arrival || shared_.text.flow() == GST_FLOW_NOT_LINKED) {
+    return nullptr;
+  }
+  return EventPtr(gst_event_new_gap(times.stream_time, times.stream_duration));
 }
 
 // One window's frame cannot be read.

@@ -71,6 +71,8 @@ class Sampler {
   GstFlowReturn run(const Steps& steps, Candidate* current);
   GstFlowReturn choose(Candidate* candidate, unsigned count);
   GstFlowReturn submit(const Step& step);
+  void close(const Step& step);
+  EventPtr silence(const Times& times) const;
   GstFlowReturn refuse(const vlm::Error& error);
   Job make_job(const Settings& settings, std::vector<Candidate> chosen, bool extra);
   Offer offer_extra(const Candidate& candidate);

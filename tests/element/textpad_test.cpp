@@ -55,6 +55,19 @@ class Branch {
     }
     return found;
   }
+  /// Whether gaps cover [from, to).
+  bool silent(GstClockTime from, GstClockTime to) const {
+    const std::lock_guard lock(mutex_);
+    for (const EventPtr& known : events_) {
+      if (GST_EVENT_TYPE(known.get()) == GST_EVENT_GAP) {
+        GstClockTime start = 0;
+        GstClockTime duration = 0;
+        gst_event_parse_gap(known.get(), &start, &duration);
+        from = start <= from ? std::max(from, start + duration) : from;
+      }
+    }
+    return from >= to;
+  }
 
   std::atomic<GstFlowReturn> answer = GST_FLOW_OK;
   std::atomic<int> texts = 0;
@@ -219,6 +232,56 @@ TEST_P(BlockingBranch, can_be_cut_off) {
 
 INSTANTIATE_TEST_SUITE_P(States, BlockingBranch,
                          ::testing::Values(GST_STATE_PAUSED, GST_STATE_PLAYING));
+
+// Whoever waits for texts need not wait for those that will not come. None of these ends: what is
+// said is said in time.
+TEST(SilentWindows, are_gaps_while_the_model_is_loaded) {
+  Rig rig("mode=live text-timing=window interval=1000000000 model=fake:load=100000");
+  Branch branch(rig);
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 2040 * GST_MSECOND), GST_FLOW_OK);
+  EXPECT_TRUE(eventually([&] { return branch.silent(0, 2 * GST_SECOND); }));
+  EXPECT_FALSE(branch.silent(0, 2001 * GST_MSECOND));
+}
+
+TEST(SilentWindows, are_gaps_where_a_newer_one_took_their_place) {
+  Rig rig("mode=live text-timing=window interval=1000000000 model=fake:replaced");
+  Branch branch(rig);
+  ASSERT_TRUE(
+      eventually([&] { return rig.messages->next(GST_MESSAGE_HAVE_CONTEXT, 0) != nullptr; }));
+  rig.begin();
+  close_gate();
+  ASSERT_EQ(rig.push_range(0, 4800 * GST_MSECOND), GST_FLOW_OK);
+  ASSERT_EQ(stat(rig.element, "passed-over"), 3u);
+  open_gate(1);
+  EXPECT_TRUE(eventually([&] { return branch.silent(GST_SECOND, 4 * GST_SECOND); }));
+  EXPECT_EQ(branch.texts, 1);
+  EXPECT_FALSE(branch.silent(0, GST_SECOND));
+  open_gate();
+  EXPECT_TRUE(eventually([&] { return branch.texts == 2; }));
+}
+
+TEST(SilentWindows, are_gaps_where_the_model_fails) {
+  Rig rig("mode=recorded interval=1000000000 on-error=skip model=fake:fail-every=1");
+  Branch branch(rig);
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 2040 * GST_MSECOND), GST_FLOW_OK);
+  EXPECT_TRUE(eventually([&] { return branch.silent(0, 2 * GST_SECOND); }));
+}
+
+TEST(SilentWindows, are_gaps_where_no_frame_can_be_read) {
+  Rig rig("mode=recorded interval=40000000 on-error=skip");
+  Branch branch(rig);
+  rig.begin();
+  for (guint64 i = 0; i < 6; ++i) {
+    BufferPtr empty(gst_buffer_new());
+    GST_BUFFER_PTS(empty.get()) = i * 40 * GST_MSECOND;
+    GST_BUFFER_DURATION(empty.get()) = 40 * GST_MSECOND;
+    ASSERT_EQ(gst_harness_push(rig.video, empty.release()), GST_FLOW_OK);
+  }
+  EXPECT_TRUE(eventually([&] { return branch.silent(0, 200 * GST_MSECOND); }));
+  EXPECT_EQ(stat(rig.element, "failed"), 5u);
+}
 
 }  // namespace
 }  // namespace element_test
