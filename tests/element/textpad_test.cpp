@@ -133,8 +133,7 @@ TEST_P(ClosedBranch, keeps_no_texts) {
     rig.buffers();
     before = i == 64 ? memory_in_use() : before;
   }
-  // A text that waits is kept twice: as the buffer's content and in its meta.
-  EXPECT_LT(memory_in_use(), before + 96 * text.size() * 3 / 2);
+  EXPECT_LT(memory_in_use(), before + 8 * text.size());
   EXPECT_EQ(branch.texts, 1);
 }
 
