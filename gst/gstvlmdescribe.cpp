@@ -75,7 +75,8 @@
  * one loaded model, wherever in the process they are, and take turns at it. It lives as long as one
  * of them is above NULL. An application may hold it itself: the message HAVE_CONTEXT of the type
  * `vlm.engine` brings it, and gst_element_set_context(), as an answer to NEED_CONTEXT or before,
- * gives it to an element, which then loads nothing. An element in READY loads ahead of need.
+ * gives it to an element, which then loads nothing. An element in READY loads ahead of need. What
+ * could not be loaded is tried anew whenever it goes from READY to PAUSED.
  *
  * ## Changing what is asked
  * The prompt and every option of generation may change while playing and hold from the next window
@@ -113,8 +114,8 @@
 #include "gstvlmcontext.h"
 #include "gstvlmcuda.h"
 #include "gstvlmdelivery.h"
-#include "gstvlmengine.h"
 #include "gstvlmfeeder.h"
+#include "gstvlmmodel.h"
 #include "gstvlmproperties.h"
 #include "gstvlmqueries.h"
 #include "gstvlmstream.h"
@@ -140,14 +141,17 @@ GstStaticPadTemplate text_template = GST_STATIC_PAD_TEMPLATE(
 // The C++ side of an element, made in init and deleted in finalize.
 struct Describe {
   Describe(GstElement* element, GstPad* sink, GstPad* src)
-      : shared(element), stream(shared, sink, src), feeder(shared), delivery(shared) {}
+      : shared(element),
+        stream(shared, sink, src),
+        feeder(shared),
+        delivery(shared),
+        model(shared) {}
 
   gstvlm::Shared shared;
   gstvlm::Stream stream;
   gstvlm::Feeder feeder;
   gstvlm::Delivery delivery;
-  gstvlm::Loader loader;
-  vlm::ModelSpec spec;  // of what is loaded or being loaded; belongs to the state changes
+  gstvlm::Model model;
 };
 
 }  // namespace
@@ -300,96 +304,10 @@ void describe_now(GstVlmDescribe* self) {
   gstvlm::guarded(self, [&] { self->d->stream.describe_now(); });
 }
 
-bool refuse(GstVlmDescribe* self, const vlm::Error& error) {
-  gstvlm::post_error(GST_ELEMENT(self), error, gstvlm::Stage::kLoad);
-  return false;
-}
-
-// Called on the loading thread.
-void loaded(GstVlmDescribe* self, vlm::Result<std::shared_ptr<vlm::Engine>> engine) {
-  if (engine) {
-    self->d->shared.dispatcher.set_engine(std::move(*engine));
-  } else {
-    self->d->shared.dispatcher.fail();
-    self->d->shared.held.resolve_all();
-  }
-}
-
-// Called on the loading thread, with no lock but the loader's own, which a stop waits for. The
-// engine has set its GPU up by now, so this is quick.
-void announce(GstVlmDescribe* self, const vlm::ModelSpec& spec) {
-  if (std::shared_ptr<vlm::Engine> engine = self->d->shared.dispatcher.engine()) {
-    gstvlm::announce_cuda_context(GST_ELEMENT(self), engine->info().device);
-    gstvlm::announce_engine(GST_ELEMENT(self), {spec, std::move(engine)});
-  }
-}
-
-// Checks what is set and sees to an engine: one that a neighbour or the application has, else one
-// that is loaded on a worker.
-bool prepare(GstVlmDescribe* self) {
-  Describe& d = *self->d;
-  const vlm::Result<const vlm::EngineApi*> api = gstvlm::engine_api();
-  if (!api) {
-    gstvlm::post_missing_library(GST_ELEMENT(self), api.error());
-    return false;
-  }
-  const gstvlm::Settings settings = d.shared.all_settings();
-  vlm::ModelSpec spec = settings.spec;
-  if (spec.model.empty()) {
-    const vlm::Result<std::string> standard = gstvlm::default_model();
-    if (!standard) {
-      return refuse(self, standard.error());
-    }
-    spec.model = *standard;
-  }
-  if (settings.streaming.interval_ns == 0 && settings.streaming.frames != 1) {
-    return refuse(self, {vlm::ErrorKind::kInvalidArgument,
-                         "interval=0 describes single frames; set frames=1 or an interval.",
-                         {}});
-  }
-  if (const vlm::Status ok = (*api)->check_request(settings.engine_prompt(), settings.options);
-      !ok) {
-    return refuse(self, ok.error());
-  }
-  if (d.shared.dispatcher.ready() && spec == d.spec) {
-    return true;
-  }
-  d.spec = spec;
-  // Before the elements upstream, which start after this one, make contexts of their own.
-  gstvlm::announce_cuda_context(GST_ELEMENT(self), spec.device);
-  gstvlm::ask_for_engine(GST_ELEMENT(self));
-  GstContext* context = gst_element_get_context(GST_ELEMENT(self), gstvlm::kEngineContext);
-  const std::optional<gstvlm::SharedEngine> offered = gstvlm::engine_of_context(context);
-  g_clear_pointer(&context, gst_context_unref);
-  if (offered && offered->spec == spec) {
-    gstvlm::announce_cuda_context(GST_ELEMENT(self), offered->engine->info().device);
-    d.shared.dispatcher.set_engine(offered->engine);
-    return true;
-  }
-  if (const vlm::Status ok = (*api)->check_model(spec); !ok) {
-    return refuse(self, ok.error());
-  }
-  d.shared.dispatcher.set_engine(nullptr);
-  d.loader.start(
-      *api, spec, GST_ELEMENT(self),
-      [self](vlm::Result<std::shared_ptr<vlm::Engine>> engine) { loaded(self, std::move(engine)); },
-      [self, spec] { announce(self, spec); });
-  return true;
-}
-
 bool start(GstVlmDescribe* self) {
   Describe& d = *self->d;
-  const vlm::ModelSpec wanted = d.shared.all_settings().spec;
-  const bool same = wanted == d.spec || (wanted.model.empty() && [&] {
-                      vlm::ModelSpec named = wanted;
-                      named.model = d.spec.model;
-                      return named == d.spec;
-                    }());
-  if (!same) {
-    d.shared.dispatcher.reset();
-    if (!prepare(self)) {
-      return false;
-    }
+  if (!d.model.keep()) {
+    return false;
   }
   d.stream.start();
   d.shared.dispatcher.start();
@@ -413,7 +331,7 @@ GstStateChangeReturn change_state(GstElement* element, GstStateChange transition
       d.shared.dispatcher.reset();
       d.shared.stats.reset();
       d.shared.traced = false;
-      return prepare(self);
+      return d.model.prepare();
     }
     if (transition == GST_STATE_CHANGE_READY_TO_PAUSED) {
       return start(self);
@@ -438,9 +356,7 @@ GstStateChangeReturn change_state(GstElement* element, GstStateChange transition
       d.shared.dispatcher.stop();
       finish(self);
     } else if (transition == GST_STATE_CHANGE_READY_TO_NULL) {
-      d.loader.abandon();
-      d.shared.dispatcher.set_engine(nullptr);
-      d.spec = vlm::ModelSpec();
+      d.model.release();
     }
   });
   return result;

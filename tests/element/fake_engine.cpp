@@ -3,11 +3,11 @@
 // An engine without a model, for tests of the element. The checkpoint's path says how it behaves:
 //
 //   fake:KEY=VALUE,…   load (ms), busy (ms more of loading in which no stop is seen), delay (ms for
-//                      each request), fail-check, fail-load (a sentence), fail-every (N: each Nth
-//                      request fails), error (kind of those failures:
-//                      device, memory, argument, long), words (as partial texts), text (instead of
-//                      the standard one; ~ is a line break), options (the text lists them), gpu (N:
-//                      says that it runs on cuda:N)
+//                      each request), fail-check, fail-load (a sentence), fail-first (only the
+//                      first load of this path fails), fail-every (N: each Nth request fails),
+//                      error (kind of those failures: device, memory, argument, long), words (as
+//                      partial texts), text (instead of the standard one; ~ is a line break),
+//                      options (the text lists them), gpu (N: says that it runs on cuda:N)
 //
 // The standard text is "PROMPT|WxH|R,G,B|N": the first frame's size and mean colour and the number
 // of frames; "|gpu" follows where that frame came on a GPU, whose driver is the fake one then. All
@@ -26,6 +26,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -310,6 +311,12 @@ void load_without_a_look(int ms) {
   }
 }
 
+bool is_first_load(const std::string& model) {
+  static std::set<std::string> tried;
+  const std::lock_guard lock(mutex);
+  return tried.insert(model).second;
+}
+
 vlm::Result<std::shared_ptr<vlm::Engine>> open_engine(const vlm::ModelSpec& spec,
                                                       vlm::LoadProgress progress,
                                                       std::stop_token stop) {
@@ -323,7 +330,8 @@ vlm::Result<std::shared_ptr<vlm::Engine>> open_engine(const vlm::ModelSpec& spec
     progress(static_cast<double>(done_ms) / load_ms, "reading");
     std::this_thread::sleep_for(5ms);
   }
-  if (settings.count("fail-load") > 0) {
+  if (settings.count("fail-load") > 0 ||
+      (settings.count("fail-first") > 0 && is_first_load(spec.model))) {
     return vlm::Error{vlm::ErrorKind::kInvalidModel, "A tensor is missing.", ""};
   }
   static std::mutex one_at_a_time;

@@ -312,5 +312,50 @@ TEST(State, model_may_change_in_ready) {
   EXPECT_EQ(text_of(description(rig.messages->next_description().get())), "after");
 }
 
+/// Describes one frame and returns the text.
+std::string described(Rig& rig) {
+  rig.begin();
+  EXPECT_EQ(rig.push(0), GST_FLOW_OK);
+  EXPECT_TRUE(rig.eos());
+  const MessagePtr message = rig.messages->next_description();
+  return message == nullptr ? "" : text_of(description(message.get()));
+}
+
+TEST(State, model_refused_in_ready_is_refused_each_time) {
+  Rig rig("mode=recorded interval=100000000 model=fake:text=before");
+  ASSERT_EQ(gst_element_set_state(rig.element, GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+  rig.set("model=/nowhere");
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(gst_element_set_state(rig.element, GST_STATE_PLAYING), GST_STATE_CHANGE_FAILURE);
+    EXPECT_EQ(rig.messages->next_error(), "/nowhere is no fake model.");
+  }
+  rig.set("model=fake:text=before");
+  ASSERT_NE(gst_element_set_state(rig.element, GST_STATE_PLAYING), GST_STATE_CHANGE_FAILURE);
+  EXPECT_EQ(described(rig), "before");
+}
+
+TEST(State, failed_load_is_tried_again_and_says_why) {
+  Rig rig("mode=recorded interval=100000000 model=fake:load=100,fail-load");
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(rig.messages->next_error(), "A tensor is missing.");
+    gst_element_set_state(rig.element, GST_STATE_READY);
+    ASSERT_NE(gst_element_set_state(rig.element, GST_STATE_PLAYING), GST_STATE_CHANGE_FAILURE);
+  }
+}
+
+TEST(State, model_refused_after_a_failed_load_is_refused_each_time) {
+  Rig rig("mode=recorded interval=100000000 model=fake:load=100,fail-first,text=now");
+  EXPECT_EQ(rig.messages->next_error(), "A tensor is missing.");
+  gst_element_set_state(rig.element, GST_STATE_READY);
+  rig.set("model=/nowhere");
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(gst_element_set_state(rig.element, GST_STATE_PLAYING), GST_STATE_CHANGE_FAILURE);
+    EXPECT_EQ(rig.messages->next_error(), "/nowhere is no fake model.");
+  }
+  rig.set("model=fake:load=100,fail-first,text=now");
+  ASSERT_NE(gst_element_set_state(rig.element, GST_STATE_PLAYING), GST_STATE_CHANGE_FAILURE);
+  EXPECT_EQ(described(rig), "now");
+}
+
 }  // namespace
 }  // namespace element_test
