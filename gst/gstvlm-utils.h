@@ -73,6 +73,14 @@ class ObjectLock {
 
 using Clock = std::chrono::steady_clock;
 
+/// `ns` after `now`; nothing where the clock does not count that far, so that none waits for it.
+inline std::optional<Clock::time_point> deadline_after(Clock::time_point now, uint64_t ns) {
+  const std::chrono::nanoseconds left = Clock::time_point::max() - now;
+  return ns < static_cast<uint64_t>(left.count())
+             ? std::optional(now + std::chrono::nanoseconds(ns))
+             : std::nullopt;
+}
+
 /// Condition variable for Mutex. Wait in a loop that checks the condition.
 class CondVar {
  public:

@@ -48,17 +48,14 @@ void Delivery::join() {
 void Delivery::run() {
   Clock::time_point last_stats = Clock::now();
   while (true) {
-    const std::chrono::nanoseconds period(shared_.all_settings().stats_interval_ns);
-    std::optional<Clock::time_point> deadline;
-    if (period.count() > 0) {
-      deadline = last_stats + period;
-      if (Clock::now() >= *deadline) {
-        last_stats = Clock::now();
-        GstStructure* stats = shared_.stats.snapshot(shared_.dispatcher.counts()).release();
-        gst_element_post_message(shared_.element,
-                                 gst_message_new_element(GST_OBJECT(shared_.element), stats));
-        continue;
-      }
+    const uint64_t period = shared_.all_settings().stats_interval_ns;
+    const auto deadline = period == 0 ? std::nullopt : deadline_after(last_stats, period);
+    if (deadline && Clock::now() >= *deadline) {
+      last_stats = Clock::now();
+      GstStructure* stats = shared_.stats.snapshot(shared_.dispatcher.counts()).release();
+      gst_element_post_message(shared_.element,
+                               gst_message_new_element(GST_OBJECT(shared_.element), stats));
+      continue;
     }
     Outcome outcome = shared_.dispatcher.next(deadline);
     if (outcome.kind == Outcome::Kind::kStopped) {

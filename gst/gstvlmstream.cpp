@@ -435,7 +435,7 @@ bool Stream::end(EventPtr event) {
   if (flow == GST_FLOW_OK) {
     std::optional<Clock::time_point> deadline;
     if (shared_.live) {
-      deadline = Clock::now() + std::chrono::nanoseconds(shared_.streaming().eos_timeout_ns);
+      deadline = deadline_after(Clock::now(), shared_.streaming().eos_timeout_ns);
     }
     const Offer drained = shared_.dispatcher.drain(deadline);
     if (drained == Offer::kPassedOver) {

@@ -267,6 +267,17 @@ TEST(Delivery, stats_come_as_messages) {
   gst_structure_free(stats);
 }
 
+// The longest period that may be set is one that never ends.
+TEST(Delivery, stats_of_the_longest_period_do_not_come) {
+  Rig rig("mode=recorded interval=100000000 stats-interval=9223372036854775807");
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 400 * GST_MSECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  while (const MessagePtr message = rig.messages->next(GST_MESSAGE_ELEMENT, 0)) {
+    ASSERT_FALSE(gst_structure_has_name(gst_message_get_structure(message.get()), "vlm-stats"));
+  }
+}
+
 TEST(Delivery, loading_is_reported_as_progress) {
   Rig rig("mode=recorded model=fake:load=300");
   std::vector<GstProgressType> types;

@@ -69,6 +69,15 @@ TEST(Live, eos_waits_no_longer_than_its_timeout) {
   EXPECT_TRUE(eventually([&] { return counts().cancelled > 0; }));
 }
 
+TEST(Live, eos_waits_with_the_longest_timeout) {
+  Rig rig("mode=live interval=1000000000 eos-timeout=9223372036854775807 model=fake:delay=61");
+  loaded(rig);
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 1200 * GST_MSECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  EXPECT_EQ(rig.messages->descriptions().size(), 2u);
+}
+
 TEST(Live, without_interval_a_free_model_takes_the_next_frame) {
   Rig rig("mode=live interval=0 model=fake:live3");
   loaded(rig);
