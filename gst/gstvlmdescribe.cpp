@@ -270,15 +270,21 @@ void release_pad(GstElement* element, GstPad* pad) {
 void set_property(GObject* object, guint id, const GValue* value, GParamSpec* pspec) {
   GstVlmDescribe* self = GST_VLM_DESCRIBE(object);
   gstvlm::guarded(self, [&] {
+    gstvlm::Shared& shared = self->d->shared;
     bool known = false;
+    bool retimed = false;
     {
       const ObjectLock lock(self);
-      known = gstvlm::set_setting(self->d->shared.settings, id, value);
+      const GstClockTime before = gstvlm::text_latency(shared.settings.streaming);
+      known = gstvlm::set_setting(shared.settings, id, value);
+      retimed = gstvlm::text_latency(shared.settings.streaming) != before;
     }
     if (!known) {
       G_OBJECT_WARN_INVALID_PROPERTY_ID(object, id, pspec);
     } else if (id == gstvlm::PROP_STATS_INTERVAL) {
-      self->d->shared.dispatcher.poke();
+      shared.dispatcher.poke();
+    } else if (retimed) {
+      gstvlm::announce_text_latency(shared, self->sink);
     }
   });
 }

@@ -47,20 +47,38 @@ gboolean answer_text_latency(Shared& shared, GstPad* sink, GstQuery* query) {
   if (!gst_pad_peer_query(sink, query)) {
     return FALSE;
   }
-  const Settings::Streaming streaming = shared.streaming();
-  const bool window =
-      streaming.text_timing == TextTiming::kWindow ||
-      (streaming.text_timing == TextTiming::kAuto && streaming.mode == Mode::kRecorded);
   gboolean live = FALSE;
   GstClockTime min = 0;
   GstClockTime max = 0;
   gst_query_parse_latency(query, &live, &min, &max);
-  if (live && window) {
-    const GstClockTime more = streaming.interval_ns + streaming.latency_ns;
+  if (live) {
+    const GstClockTime more = text_latency(shared.streaming());
     gst_query_set_latency(query, live, min + more,
                           GST_CLOCK_TIME_IS_VALID(max) ? max + more : GST_CLOCK_TIME_NONE);
   }
   return TRUE;
+}
+
+GstClockTime text_latency(const Settings::Streaming& streaming) {
+  const bool window =
+      streaming.text_timing == TextTiming::kWindow ||
+      (streaming.text_timing == TextTiming::kAuto && streaming.mode == Mode::kRecorded);
+  return window ? streaming.interval_ns + streaming.latency_ns : 0;
+}
+
+void announce_text_latency(Shared& shared, GstPad* sink) {
+  if (shared.text.flow() == GST_FLOW_NOT_LINKED) {
+    return;
+  }
+  GstQuery* query = gst_query_new_latency();
+  gboolean live = FALSE;
+  if (gst_pad_peer_query(sink, query)) {
+    gst_query_parse_latency(query, &live, nullptr, nullptr);
+  }
+  gst_query_unref(query);
+  if (live) {
+    gst_element_post_message(shared.element, gst_message_new_latency(GST_OBJECT(shared.element)));
+  }
 }
 
 }  // namespace gstvlm

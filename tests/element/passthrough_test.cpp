@@ -177,6 +177,34 @@ TEST(Passthrough, latency_of_the_video_is_upstreams) {
   EXPECT_EQ(gst_harness_query_latency(rig.text), 30 * GST_MSECOND);
 }
 
+int latency_messages(Rig& rig) {
+  int count = 0;
+  while (rig.messages->next(GST_MESSAGE_LATENCY, 0) != nullptr) {
+    ++count;
+  }
+  return count;
+}
+
+TEST(Passthrough, latency_of_the_text_is_announced_where_it_changes) {
+  Rig rig("mode=live text-timing=window interval=1000000000 latency=500000000", true);
+  latency_messages(rig);
+  const std::vector<std::pair<const char*, int>> steps = {
+      {"latency=600000000", 1},   {"latency=600000000", 0}, {"interval=2000000000", 1},
+      {"text-timing=arrival", 1}, {"latency=0", 0},         {"prompt=What?", 0},
+      {"text-timing=window", 1},  {"frames=2", 0}};
+  for (const auto& [change, messages] : steps) {
+    rig.set(change);
+    EXPECT_EQ(latency_messages(rig), messages) << change;
+  }
+  gst_pad_set_query_function(rig.video->srcpad,
+                             [](GstPad*, GstObject*, GstQuery*) -> gboolean { return FALSE; });
+  rig.set("latency=700000000");
+  EXPECT_EQ(latency_messages(rig), 0);
+  Rig without_text("mode=live text-timing=window");
+  without_text.set("latency=700000000");
+  EXPECT_EQ(latency_messages(without_text), 0);
+}
+
 TEST(Passthrough, video_without_description_is_an_empty_case) {
   Rig rig("mode=recorded");
   rig.begin();
