@@ -40,7 +40,11 @@ Status write_safetensors(const std::string& path,
   if (!file || std::rename(temporary.c_str(), path.c_str()) != 0) {
     const std::string reason = std::strerror(errno);
     std::remove(temporary.c_str());
-    return Error{ErrorKind::kIo, "the trace could not be written to " + path + ": " + reason, {}};
+    return Error{ErrorKind::kIo,
+                 "the trace could not be written to " + path + ": " + reason +
+                     "; name a file in a directory that exists and can be written "
+                     "to, with room for it",
+                 {}};
   }
   return ok_status();
 }

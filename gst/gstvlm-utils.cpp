@@ -73,7 +73,11 @@ void post_exception(GstElement* element) noexcept {
   try {
     throw;
   } catch (const std::bad_alloc&) {
-    GST_ELEMENT_ERROR(element, RESOURCE, NO_SPACE_LEFT, ("Memory ran out."), (nullptr));
+    GST_ELEMENT_ERROR(
+        element, RESOURCE, NO_SPACE_LEFT,
+        ("Memory ran out; lower frames, max-pending or max-held-bytes, take smaller video, "
+         "or end other programs."),
+        (nullptr));
   } catch (const std::exception& exception) {
     GST_ELEMENT_ERROR(element, LIBRARY, FAILED, ("An internal error stopped the element."),
                       ("%s", exception.what()));

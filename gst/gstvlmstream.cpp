@@ -353,7 +353,9 @@ bool Stream::caps(EventPtr event) {
   if (!gst_video_info_from_caps(&info, caps)) {
     const std::unique_ptr<gchar, Unref> text(gst_caps_to_string(caps));
     GST_ELEMENT_ERROR(shared_.element, STREAM, FORMAT,
-                      ("These caps describe no video that can be read: %s.", text.get()),
+                      ("These caps describe no video that can be read: %s; correct the element or "
+                       "caps filter upstream that sets them.",
+                       text.get()),
                       (nullptr));
     return false;
   }

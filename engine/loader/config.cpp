@@ -2,6 +2,7 @@
 #include "loader/config.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "base/json.h"
@@ -407,9 +408,21 @@ std::optional<int64_t> read_pad_id(const JsonView& view) {
   return id && *id < 0 ? std::nullopt : id;
 }
 
+std::string config_of(const std::string& directory, const char* what) {
+  std::string path = directory + "/config.json";
+  if (!file_exists(path) && errno == ENOENT) {
+    throw Failure(ErrorKind::kNotFound,
+                  path + ": is missing, so this is no " + what + "; name the directory of a " +
+                      what +
+                      ", which holds config.json, or the id of one in the local cache of the "
+                      "Hugging Face hub");
+  }
+  return path;
+}
+
 Result<ModelConfig> load_model_config(const std::string& directory) {
   return as_result([&] {
-    const std::string path = directory + "/config.json";
+    const std::string path = config_of(directory, "model");
     const Json json = read_json_file(path);
     const JsonView view(json, path);
     return is_original_layout(view) ? read_original_config(view) : read_model_config(view);

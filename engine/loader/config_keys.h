@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/json.h"
@@ -18,6 +19,9 @@ TextConfig read_text(const JsonView& view);
 DType stored_dtype(const JsonView& view);
 /// Refuses a quantised checkpoint.
 void refuse_quantized(const JsonView& view);
+
+/// The path of config.json, which makes a directory that of a `what`, as in "model".
+std::string config_of(const std::string& directory, const char* what);
 
 /// Whether config.json is written as the original project does it.
 bool is_original_layout(const JsonView& view);

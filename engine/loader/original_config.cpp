@@ -193,7 +193,7 @@ ModelConfig read_original_config(const JsonView& view) {
 
 Result<VisionConfig> load_vision_config(const std::string& directory) {
   return as_result([&] {
-    const std::string path = directory + "/config.json";
+    const std::string path = config_of(directory, "vision tower");
     const Json json = read_json_file(path);
     const JsonView view(json, path);
     if (const auto half = view.object("vision_config")) return read_vision(half);

@@ -225,6 +225,13 @@ TEST(Error, buffer_that_is_too_small_is_an_error) {
   EXPECT_NE(text.find("384 bytes"), std::string::npos) << text;
 }
 
+TEST(Error, caps_without_a_meaning_are_named_with_a_cure) {
+  Rig rig("mode=recorded interval=0");
+  rig.begin(std::string(kFrameCaps) + ",interlace-mode=alternate");
+  const std::string text = rig.messages->next_error();
+  EXPECT_NE(text.find("alternate; correct the element or caps filter"), std::string::npos) << text;
+}
+
 TEST(Error, element_runs_again_after_an_error) {
   Rig rig("mode=recorded interval=0");
   rig.begin();

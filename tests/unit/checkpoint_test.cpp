@@ -222,6 +222,17 @@ TEST(checkpoint, templates_are_found_in_each_of_their_places) {
   EXPECT_TRUE(is_found("c", "chat_template.json"));
 }
 
+TEST(checkpoint, a_directory_without_configuration_says_what_a_model_is) {
+  const TemporaryDirectory directory;
+  const auto opened = open(directory);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(opened.error().message,
+            directory.file("config.json") +
+                ": is missing, so this is no model; name the directory of a model, which holds "
+                "config.json, or the id of one in the local cache of the Hugging Face hub");
+}
+
 TEST(checkpoint, a_spec_that_names_no_directory_is_refused) {
   ModelSpec spec;
   EXPECT_EQ(Checkpoint::open(spec).error().kind, ErrorKind::kInvalidArgument);
