@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "interrupt.h"
+#include "reach.h"
 
 namespace describe {
 
@@ -39,13 +40,19 @@ void on_buffer(GstElement* sink, GstBuffer* buffer, GstPad*, gpointer data) {
   gst_buffer_extract(buffer, 0, download->bytes.data() + have, size);
 }
 
-vlm::Status wait_for_end(GstElement* pipeline) {
-  constexpr auto kEnds = static_cast<GstMessageType>(GST_MESSAGE_ERROR | GST_MESSAGE_EOS);
+vlm::Status wait_for_end(GstElement* pipeline, Reach reach) {
+  constexpr auto kHeard =
+      static_cast<GstMessageType>(GST_MESSAGE_ERROR | GST_MESSAGE_EOS | GST_MESSAGE_ELEMENT);
   const std::unique_ptr<GstBus, decltype(&gst_object_unref)> bus(gst_element_get_bus(pipeline),
                                                                  gst_object_unref);
   GstMessage* message = nullptr;
   while (message == nullptr) {
-    message = gst_bus_timed_pop_filtered(bus.get(), 100 * GST_MSECOND, kEnds);
+    message = gst_bus_timed_pop_filtered(bus.get(), 100 * GST_MSECOND, kHeard);
+    if (message != nullptr && GST_MESSAGE_TYPE(message) == GST_MESSAGE_ELEMENT) {
+      reach.note(message);
+      gst_clear_message(&message);
+      continue;
+    }
     if (message == nullptr && interrupted()) {
       return failure(vlm::ErrorKind::kCancelled, "was interrupted");
     }
@@ -53,9 +60,12 @@ vlm::Status wait_for_end(GstElement* pipeline) {
   vlm::Status status = vlm::ok_status();
   if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR) {
     GError* error = nullptr;
-    gst_message_parse_error(message, &error, nullptr);
-    status = failure(vlm::ErrorKind::kIo, std::string("can't be read: ") + error->message);
+    char* debug = nullptr;
+    gst_message_parse_error(message, &error, &debug);
+    const std::string why = reach.explain(*error, debug != nullptr ? debug : "");
+    status = failure(vlm::ErrorKind::kIo, "can't be read: " + why);
     g_error_free(error);
+    g_free(debug);
   }
   gst_message_unref(message);
   return status;
@@ -80,7 +90,7 @@ vlm::Result<std::vector<uint8_t>> fetch(const std::string& uri, uint64_t max_byt
   g_signal_connect(sink, "handoff", G_CALLBACK(on_buffer), &download);
   gst_element_link(source, sink);
   gst_element_set_state(pipeline.get(), GST_STATE_PLAYING);
-  const vlm::Status status = wait_for_end(pipeline.get());
+  const vlm::Status status = wait_for_end(pipeline.get(), Reach(uri));
   gst_element_set_state(pipeline.get(), GST_STATE_NULL);
   if (!status) return status.error();
   return std::move(download.bytes);

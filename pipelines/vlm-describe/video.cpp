@@ -16,6 +16,7 @@
 #include "element.h"
 #include "interrupt.h"
 #include "message.h"
+#include "reach.h"
 #include "report.h"
 #include "source.h"
 #include "streaming.h"
@@ -56,7 +57,11 @@ class VideoRun {
  public:
   VideoRun(const Settings& settings, const Input& input, const VideoReceiver& receiver,
            Progress& progress)
-      : settings_(settings), input_(input), receiver_(receiver), progress_(progress) {}
+      : settings_(settings),
+        input_(input),
+        receiver_(receiver),
+        progress_(progress),
+        reach_(input.uri) {}
   ~VideoRun();
   VideoRun(const VideoRun&) = delete;
   VideoRun& operator=(const VideoRun&) = delete;
@@ -94,6 +99,7 @@ class VideoRun {
   const Input& input_;
   const VideoReceiver& receiver_;
   Progress& progress_;
+  Reach reach_;
 
   Stage stage_;
   GstBus* bus_ = nullptr;
@@ -331,6 +337,7 @@ vlm::Result<VideoRun::Step> VideoRun::handle(GstMessage* message) {
       if (gst_message_has_name(message, Source::kEnded)) status = lose("it ended");
       break;
     case GST_MESSAGE_ELEMENT:
+      reach_.note(message);
       if (gst_is_missing_plugin_message(message)) {
         char* what = gst_missing_plugin_message_get_description(message);
         missing_plugin_ = what;
@@ -437,8 +444,10 @@ vlm::Error VideoRun::error_of(GstMessage* message) const {
   vlm::Error result =
       failure(loading ? vlm::ErrorKind::kInvalidModel : vlm::ErrorKind::kInvalidArgument,
               error->message, debug != nullptr ? debug : "");
-  if (!missing_plugin_.empty() && !reached_ &&
-      GST_MESSAGE_SRC(message) != GST_OBJECT(stage_.describe)) {
+  const bool ours = GST_MESSAGE_SRC(message) == GST_OBJECT(stage_.describe);
+  const bool had_picture = reached_ || (source_ != nullptr && source_->had_picture());
+  if (!ours && !had_picture) result.message = reach_.explain(*error, result.detail);
+  if (!missing_plugin_.empty() && !reached_ && !ours) {
     result.message = "GStreamer lacks here what decodes it: " + missing_plugin_ +
                      " (gstreamer1.0-libav has most decoders)";
   }

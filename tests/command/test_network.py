@@ -289,6 +289,18 @@ def test_a_camera_that_never_was_is_an_error(command, picture):
         assert (done.returncode, done.stdout) == (1, "") and len(complaints(done)) == 1
 
 
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:{}/x.mp4", "http://127.0.0.1:{}/x.png",
+                                 "http://no-such-host.invalid/x.mp4", "rtsp://127.0.0.1:{}/"])
+def test_a_server_that_is_not_there_is_named_with_what_to_check(command, uri):
+    uri = uri.format(free_port())
+    done = command.run(uri)
+    assert done.returncode == 1
+    (line,) = complaints(done)
+    assert line.startswith(uri) and "Internal data stream error" not in line
+    assert "no server answered" in line or "Failed to connect" in line or "resolve" in line
+    assert line.endswith("; check the address and the port, and that the server runs")
+
+
 @pytest.mark.parametrize("uri", ["v4l2:///dev/video97", "/dev/video97"])
 def test_no_such_video_device(command, uri):
     done = command.run(uri)

@@ -149,6 +149,14 @@ def test_orientation_is_seen(command, tmp_path):
     assert turned["logprobs"] == pytest.approx(upright["logprobs"], abs=1e-4)
 
 
+def test_a_trace_that_cannot_be_written_says_what_to_do(command, picture, tmp_path):
+    trace = tmp_path / "nowhere" / "trace.safetensors"
+    done = command.run("--max-new-tokens", 2, "--trace", trace, picture)
+    assert done.returncode == 1
+    (line,) = complaints(done)
+    assert str(trace) in line and "name a file in a directory that exists" in line
+
+
 def test_the_trace_holds_the_first_request(command, picture, tmp_path):
     from safetensors import safe_open
 
