@@ -215,7 +215,16 @@ std::vector<uint64_t> Dispatcher::drop_all(Core& core)
   return requests;
 }
 
-void Dispatcher::cancel(const std::vector<uint64_t>& requests) {
+// Sets `state`, if any, in the same moment. The engine is told without any lock.
+void Dispatcher::drop(bool Core::*state) {
+  std::vector<uint64_t> requests;
+  {
+    const Lock lock(core_->mutex);
+    if (state != nullptr) {
+      (*core_).*state = true;
+    }
+    requests = drop_all(*core_);
+  }
   if (const std::shared_ptr<vlm::Engine> held = engine()) {
     for (const uint64_t request : requests) {
       held->cancel(request);
@@ -224,32 +233,19 @@ void Dispatcher::cancel(const std::vector<uint64_t>& requests) {
 }
 
 void Dispatcher::stop() {
-  std::vector<uint64_t> requests;
-  {
-    const Lock lock(core_->mutex);
-    core_->stopped = true;
-    requests = drop_all(*core_);
-  }
-  cancel(requests);
+  drop(&Core::stopped);
 }
 
 void Dispatcher::flush() {
-  std::vector<uint64_t> requests;
-  {
-    const Lock lock(core_->mutex);
-    core_->flushing = true;
-    requests = drop_all(*core_);
-  }
-  cancel(requests);
+  drop(&Core::flushing);
+}
+
+void Dispatcher::fail() {
+  drop(&Core::failed);
 }
 
 void Dispatcher::abandon() {
-  std::vector<uint64_t> requests;
-  {
-    const Lock lock(core_->mutex);
-    requests = drop_all(*core_);
-  }
-  cancel(requests);
+  drop(nullptr);
 }
 
 void Dispatcher::resume() {
@@ -267,16 +263,6 @@ void Dispatcher::set_engine(std::shared_ptr<vlm::Engine> engine) {
 std::shared_ptr<vlm::Engine> Dispatcher::engine() const {
   const Lock lock(core_->mutex);
   return core_->engine;
-}
-
-void Dispatcher::fail() {
-  std::vector<uint64_t> requests;
-  {
-    const Lock lock(core_->mutex);
-    core_->failed = true;
-    requests = drop_all(*core_);
-  }
-  cancel(requests);
 }
 
 Offer Dispatcher::wait_engine() {

@@ -168,7 +168,7 @@ class Dispatcher {
   struct Core;
   struct Slot;
   static std::vector<uint64_t> drop_all(Core& core);
-  void cancel(const std::vector<uint64_t>& requests);
+  void drop(bool Core::*state);
 
   // Shared with the engine's callbacks, which may outlive this object.
   std::shared_ptr<Core> core_;
