@@ -107,6 +107,7 @@ struct Loader::Task {
   std::recursive_mutex speaking;
   Done done;  // under `speaking`; empty: abandoned
   std::atomic<int64_t> last_progress_us = 0;
+  std::atomic<bool> failed = false;
 
   explicit Task(GstElement* owner) { g_weak_ref_init(&element, owner); }
   ~Task() { g_weak_ref_clear(&element); }
@@ -272,6 +273,11 @@ void Loader::abandon() {
   task->done = nullptr;
 }
 
+bool Loader::failed() const {
+  const Lock lock(mutex_);
+  return task_ != nullptr && task_->failed;
+}
+
 void Loader::run(const std::shared_ptr<Task>& task) {
   const std::string loading = "Loading " + task->spec.model;
   task->tell(
@@ -289,6 +295,7 @@ void Loader::run(const std::shared_ptr<Task>& task) {
   vlm::Result<std::shared_ptr<vlm::Engine>> engine =
       task->api->open_engine(task->spec, progress, task->stop.get_token());
   const bool loaded = engine.ok();
+  task->failed = !loaded;
   if (!loaded) {
     task->tell([&](GstElement* element) {
       post_progress(element, GST_PROGRESS_TYPE_ERROR, engine.error().message, 0);

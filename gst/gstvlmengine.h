@@ -43,11 +43,14 @@ class Loader {
   /// or an `announce` that has begun. After it, `done` is not called and nothing is posted.
   void abandon();
 
+  /// Whether the load failed. True before anybody hears of it.
+  bool failed() const;
+
  private:
   struct Task;
   static void run(const std::shared_ptr<Task>& task);
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::shared_ptr<Task> task_ GSTVLM_GUARDED_BY(mutex_);
 };
 

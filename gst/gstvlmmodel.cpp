@@ -33,7 +33,7 @@ bool Model::prepare() {
 }
 
 bool Model::keep() {
-  if (shared_.dispatcher.failed() && !shared_.dispatcher.ready()) {
+  if (loader_.failed() && !shared_.dispatcher.ready()) {
     spec_.reset();  // its load failed, and what was wrong may have been mended
   }
   return is_current(shared_.all_settings().spec) || prepare();

@@ -50,7 +50,8 @@ void Stream::start() {
   text_segment_.reset();
   shared_.newest_time = kNoTime;
   shared_.latest.clear();
-  shared_.held.start(shared_.streaming().meta_policy == MetaPolicy::kExact);
+  meta_policy_ = shared_.streaming().meta_policy;
+  shared_.held.start(meta_policy_ == MetaPolicy::kExact);
 }
 
 void Stream::stop() {
@@ -102,12 +103,11 @@ GstFlowReturn Stream::look_at(GstBuffer* buffer, const std::optional<Moment>& mo
 }
 
 GstFlowReturn Stream::pass(BufferPtr buffer, const std::optional<Moment>& moment) {
-  const MetaPolicy policy = shared_.streaming().meta_policy;
-  if (policy == MetaPolicy::kExact) {
+  if (meta_policy_ == MetaPolicy::kExact) {
     shared_.held.add(std::move(buffer), moment ? sampler_.frame_serial() : kNoTime);
     return release_held();
   }
-  if (policy == MetaPolicy::kLatest) {
+  if (meta_policy_ == MetaPolicy::kLatest) {
     if (const auto latest = shared_.latest.get()) {
       // Copies the buffer's header where somebody else holds it too, never the memory.
       buffer.reset(gst_buffer_make_writable(buffer.release()));
@@ -232,7 +232,7 @@ GstFlowReturn Stream::ensure_mode() {
     shared_.text_on_arrival = streaming.text_timing == TextTiming::kArrival ||
                               (streaming.text_timing == TextTiming::kAuto && live);
     mode_known_ = true;
-    if (live && streaming.meta_policy == MetaPolicy::kExact) {
+    if (live && meta_policy_ == MetaPolicy::kExact) {
       post_error(shared_.element,
                  {vlm::ErrorKind::kInvalidArgument,
                   "meta-policy=exact holds video until it is described, which a live source does "

@@ -60,9 +60,10 @@ class Stream {
   Look look_{};
   uint64_t next_pts_ = kNoTime;
   bool mode_known_ = false;
-  EventPtr stream_;        // upstream's newest stream-start
-  EventPtr text_stream_;   // not yet passed on to the text pad
-  EventPtr text_segment_;  // likewise
+  MetaPolicy meta_policy_ = MetaPolicy::kNone;  // from READY on
+  EventPtr stream_;                             // upstream's newest stream-start
+  EventPtr text_stream_;                        // not yet passed on to the text pad
+  EventPtr text_segment_;                       // likewise
 };
 
 }  // namespace gstvlm

@@ -105,11 +105,17 @@ void TextOutput::detach(GstPad* pad) {
   if (idle) {
     gst_pad_set_active(pad, FALSE);
   } else {
-    // A flush would free it, but may reach what others record into; so its thread ends when it can.
-    const auto deactivate = [](GstElement*, gpointer blocked) {
-      gst_pad_set_active(GST_PAD_CAST(blocked), FALSE);
+    // A flush would free it, but may reach what others record into; so its thread ends when it can,
+    // and is waited for elsewhere. (Only a pad with a parent can be deactivated.)
+    {
+      const ObjectLock lock(pad);
+      GST_PAD_SET_FLUSHING(pad);
+      GST_PAD_BLOCK_BROADCAST(pad);
+    }
+    const auto join = [](GstElement*, gpointer blocked) {
+      gst_pad_stop_task(GST_PAD_CAST(blocked));
     };
-    gst_element_call_async(element_, deactivate, held.release(), gst_object_unref);
+    gst_element_call_async(element_, join, held.release(), gst_object_unref);
   }
   gst_element_remove_pad(element_, pad);
 }

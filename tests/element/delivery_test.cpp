@@ -293,6 +293,15 @@ TEST(Delivery, loading_is_reported_as_progress) {
   EXPECT_GE(types.size(), 3u);
 }
 
+TEST(Delivery, policy_of_the_metadata_holds_until_ready) {
+  Rig rig("mode=recorded interval=10000000000 meta-policy=none");
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 400 * GST_MSECOND), GST_FLOW_OK);
+  rig.set("meta-policy=exact");
+  ASSERT_EQ(rig.push_range(400 * GST_MSECOND, 800 * GST_MSECOND), GST_FLOW_OK);
+  EXPECT_EQ(rig.buffers().size(), 20u);
+}
+
 // Of a camera that is described for weeks nothing may pile up, whatever becomes of its frames.
 TEST(Delivery, memory_does_not_grow_with_the_windows) {
   constexpr int kWindows = 20000;  // each left a kilobyte once
