@@ -216,6 +216,7 @@ TEST_P(BlockingBranch, can_be_cut_off) {
   // Messages hold the pad, too: from here on nobody does but the element, whose thread still
   // pushes.
   rig.messages->descriptions();
+  g_usleep(50000);
   gst_object_unref(pad);
   EXPECT_LT(g_get_monotonic_time() - before, 2 * G_USEC_PER_SEC);
   {
