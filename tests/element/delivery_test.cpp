@@ -243,6 +243,21 @@ TEST(Delivery, describe_now_does_not_wait_for_the_window) {
   EXPECT_EQ(stat(rig.element, "windows"), 1u);
 }
 
+TEST(Delivery, describe_now_is_forgotten_where_nothing_is_to_be_described) {
+  Rig rig("mode=recorded interval=1000000000 active=false");
+  rig.begin();
+  ASSERT_TRUE(
+      eventually([&] { return rig.messages->next(GST_MESSAGE_HAVE_CONTEXT, 0) != nullptr; }));
+  g_signal_emit_by_name(rig.element, "describe-now");
+  ASSERT_EQ(rig.push_range(0, 200 * GST_MSECOND), GST_FLOW_OK);
+  rig.set("active=true");
+  ASSERT_EQ(rig.push_range(200 * GST_MSECOND, GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  const std::vector<MessagePtr> found = rig.messages->descriptions();
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_FALSE(gst_structure_has_field(description(found[0].get()), "extra"));
+}
+
 TEST(Delivery, stats_come_as_messages) {
   Rig rig("mode=recorded interval=100000000 stats-interval=20000000");
   rig.begin();
