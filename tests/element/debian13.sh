@@ -18,7 +18,7 @@ chroot "$tree" sh -c 'DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-
 rm -rf "$tree/gst-vlm"
 mkdir -p "$tree/gst-vlm/out"
 cp -r "$root/gst" "$root/tests/element" "$root/engine/include" "$tree/gst-vlm/"
-for header in cuda/picture_index.h kernels/host_device.h; do
+for header in cuda/picture_index.h kernels/cpu.h kernels/host_device.h kernels/rounded.h; do
   install -D -m 644 "$root/engine/$header" "$tree/gst-vlm/include/$header"
 done
 if [ -f "$cuda/cuda.h" ]; then
@@ -71,7 +71,7 @@ g++ -shared out/fake_driver.o -Wl,-soname,libcuda.so.1 -o out/libcuda.so.1
 g++ -shared out/fake_encoder.o -Wl,-soname,libnvidia-encode.so.1 -o out/libnvidia-encode.so.1
 # Tests of the plugin's parts link them, the others find the plugin.
 for name in $tests; do
-  part=$(grep -q '^#include "gstvlm' "element/${name}_test.cpp" && ls out/gstvlm*.o || echo out/element_support.o)
+  part=$(grep -Eq '^#include "(gstvlm|frame_case)' "element/${name}_test.cpp" && ls out/gstvlm*.o || echo out/element_support.o)
   g++ "out/${name}_test.o" $part -o "out/test_$name" $libs -lgtest -lgtest_main
 done
 
