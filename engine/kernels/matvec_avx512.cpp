@@ -78,8 +78,11 @@ class Product {
   const int64_t half_bytes_ = format_ == PackedFormat::kBFloat16 ? 4
                               : format_ == PackedFormat::kInt8   ? 2
                                                                  : 1;  // of a weight
-  std::vector<int64_t> order_;                                       // of the rows in the tiles
-  std::vector<float> scales_;                                        // of the rows of x
+  // Of inputs, that a block has. One row's sums are taken apart at each kSpan all the same.
+  const int64_t span_ =
+      args_.rows == 1 && format_ != PackedFormat::kInt4 ? kSpan * avx512::kRowSpans : kSpan;
+  std::vector<int64_t> order_;  // of the rows in the tiles
+  std::vector<float> scales_;   // of the rows of x
   std::vector<Tile> tiles_;
   at::Tensor memory_;  // of the tiles' x
 };
@@ -155,7 +158,7 @@ void Product::lay_out(const Tile& tile) {
 // The outputs and inputs from `at` on times all rows, while those at `next` come from memory.
 void Product::multiply_block(Place at, Place next, int64_t end, float* sums) const {
   Block block;
-  block.inputs = std::min(kSpan, inputs_ - at.input);
+  block.inputs = std::min(span_, inputs_ - at.input);
   const int64_t scale =
       format_ == PackedFormat::kInt4 ? bytes_of(inputs_) + at.input / PackedShape::kGroup * 2 : 0;
   for (int64_t i = 0; i < kOutputs; ++i) {
@@ -211,11 +214,11 @@ void Product::multiply(int64_t begin, int64_t end) const {
   for (int64_t first = begin; first < end; first += width) {
     const int64_t last = std::min(end, first + width);
     std::fill(sums.begin(), sums.end(), 0.0F);
-    for (int64_t input = 0; input < inputs_; input += kSpan) {
+    for (int64_t input = 0; input < inputs_; input += span_) {
       float* to = sums.data();
       for (int64_t output = first; output < last; output += kOutputs, to += block_sums) {
         const Place next = output + kOutputs < last  ? Place{output + kOutputs, input}
-                           : input + kSpan < inputs_ ? Place{first, input + kSpan}
+                           : input + span_ < inputs_ ? Place{first, input + span_}
                                                      : Place{last, 0};
         multiply_block({output, input}, next, end, to);
       }

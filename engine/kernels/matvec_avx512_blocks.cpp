@@ -5,6 +5,7 @@
 
 #if defined(__x86_64__)
 
+#include <algorithm>
 #include <limits>
 
 #include "kernels/avx512.h"
@@ -16,11 +17,10 @@ namespace {
 template <int kRows, int kAtOnce>
 using Sums = __m512[kRows][kAtOnce];
 
-// One row of x meets one output after the other: read in order, memory comes at its full rate
-// everywhere (Zen 4 gives two thirds of it to four outputs side by side). More rows are bound by
-// computing, and share what they load.
-template <int kRows>
-constexpr int kSide = kRows == 1 ? 1 : kOutputs;
+// Of one row of x, for each span. It meets one output after the other, whole rows of weights: read
+// in order, memory comes at its full rate everywhere (Zen 4 gives half of it to four pieces side by
+// side). More rows are bound by computing, and share what they load.
+using RowSums = __m512[kRowSpans][kOutputs];
 
 VLM_AVX512 inline __m512 load16(const float* x, int64_t count) {
   return _mm512_maskz_loadu_ps(static_cast<__mmask16>(first_lanes(count)), x);
@@ -64,15 +64,18 @@ VLM_AVX512 inline void clear(Sums<kRows, kAtOnce>& sums) {
   }
 }
 
-// Those of the outputs from `first` on.
-template <int kRows, int kAtOnce>
-VLM_AVX512 inline void store(const Sums<kRows, kAtOnce>& sums, size_t first, __m512* to) {
+template <int kRows>
+VLM_AVX512 inline void store(const Sums<kRows, kOutputs>& sums, __m512* to) {
   VLM_UNROLL
   for (int row = 0; row < kRows; ++row) {
     VLM_UNROLL
-    for (int i = 0; i < kAtOnce; ++i) {
-      to[row * kOutputs + static_cast<int>(first) + i] = sums[row][i];
-    }
+    for (int i = 0; i < kOutputs; ++i) to[row * kOutputs + i] = sums[row][i];
+  }
+}
+
+VLM_AVX512 inline void add_spans(const RowSums& sums, const Block& block) {
+  for (int64_t span = 0; span * kSpan < block.inputs; ++span) {
+    add_totals(sums[span], 1, block.sums);
   }
 }
 
@@ -97,27 +100,49 @@ VLM_AVX512_BFLOAT16 inline void add_exact(const Block& block, int64_t step, __mm
 
 template <int kRows>
 VLM_AVX512_BFLOAT16 void multiply_exact(const Block& block) {
-  constexpr int kAtOnce = kSide<kRows>;
-  __m512 stored[kRows * kOutputs];
+  Sums<kRows, kOutputs> sums;
+  clear<kRows, kOutputs>(sums);
   const int64_t whole = block.inputs / 32;
-  for (size_t first = 0; first < kOutputs; first += kAtOnce) {
-    Sums<kRows, kAtOnce> sums;
-    clear<kRows, kAtOnce>(sums);
-    for (size_t part = 0; part < kAtOnce; ++part) {
-      const std::byte* ahead = block.ahead[first + part];
-      const int64_t end = whole * (static_cast<int64_t>(part) + 1) / kAtOnce;
-      for (int64_t step = whole * static_cast<int64_t>(part) / kAtOnce; step < end; ++step) {
+  for (int64_t quarter = 0; quarter < kQuarters; ++quarter) {
+    const std::byte* ahead = block.ahead[static_cast<size_t>(quarter)];
+    const int64_t end = whole * (quarter + 1) / kQuarters;
+    for (int64_t step = whole * quarter / kQuarters; step < end; ++step) {
+      prefetch(ahead, block.ahead_lines);
+      ahead += block.ahead_step;
+      add_exact<kRows, kOutputs>(block, step, ~0u, 0, sums);
+    }
+  }
+  if (block.inputs % 32 != 0) {
+    add_exact<kRows, kOutputs>(block, whole, first_lanes(block.inputs % 32), 0, sums);
+  }
+  __m512 stored[kRows * kOutputs];
+  store<kRows>(sums, stored);
+  add_totals(stored, kRows, block.sums);
+}
+
+template <>
+VLM_AVX512_BFLOAT16 void multiply_exact<1>(const Block& block) {
+  RowSums stored;
+  const int64_t whole = block.inputs / 32;
+  for (size_t output = 0; output < kOutputs; ++output) {
+    const std::byte* ahead = block.ahead[output];
+    int64_t step = 0;
+    for (int64_t span = 0; span * kSpan < block.inputs; ++span) {
+      Sums<1, 1> sum;
+      clear<1, 1>(sum);
+      const int64_t end = std::min(whole, (span + 1) * kSpan / 32);
+      for (; step < end; ++step) {
         prefetch(ahead, block.ahead_lines);
         ahead += block.ahead_step;
-        add_exact<kRows, kAtOnce>(block, step, ~0u, first, sums);
+        add_exact<1, 1>(block, step, ~0u, output, sum);
       }
+      if ((span + 1) * kSpan > whole * 32 && block.inputs % 32 != 0) {
+        add_exact<1, 1>(block, whole, first_lanes(block.inputs % 32), output, sum);
+      }
+      stored[span][output] = sum[0][0];
     }
-    if (block.inputs % 32 != 0) {
-      add_exact<kRows, kAtOnce>(block, whole, first_lanes(block.inputs % 32), first, sums);
-    }
-    store<kRows, kAtOnce>(sums, first, stored);
   }
-  add_totals(stored, kRows, block.sums);
+  add_spans(stored, block);
 }
 
 template <int kRows, int kAtOnce>
@@ -142,27 +167,49 @@ VLM_AVX512 inline void add_wide(const Block& block, int64_t step, __mmask32 mask
 
 template <int kRows>
 VLM_AVX512 void multiply_wide(const Block& block) {
-  constexpr int kAtOnce = kSide<kRows>;
-  __m512 stored[kRows * kOutputs];
+  Sums<kRows, kOutputs> sums;
+  clear<kRows, kOutputs>(sums);
   const int64_t whole = block.inputs / 32;
-  for (size_t first = 0; first < kOutputs; first += kAtOnce) {
-    Sums<kRows, kAtOnce> sums;
-    clear<kRows, kAtOnce>(sums);
-    for (size_t part = 0; part < kAtOnce; ++part) {
-      const std::byte* ahead = block.ahead[first + part];
-      const int64_t end = whole * (static_cast<int64_t>(part) + 1) / kAtOnce;
-      for (int64_t step = whole * static_cast<int64_t>(part) / kAtOnce; step < end; ++step) {
+  for (int64_t quarter = 0; quarter < kQuarters; ++quarter) {
+    const std::byte* ahead = block.ahead[static_cast<size_t>(quarter)];
+    const int64_t end = whole * (quarter + 1) / kQuarters;
+    for (int64_t step = whole * quarter / kQuarters; step < end; ++step) {
+      prefetch(ahead, block.ahead_lines);
+      ahead += block.ahead_step;
+      add_wide<kRows, kOutputs>(block, step, ~0u, 0, sums);
+    }
+  }
+  if (block.inputs % 32 != 0) {
+    add_wide<kRows, kOutputs>(block, whole, first_lanes(block.inputs % 32), 0, sums);
+  }
+  __m512 stored[kRows * kOutputs];
+  store<kRows>(sums, stored);
+  add_totals(stored, kRows, block.sums);
+}
+
+template <>
+VLM_AVX512 void multiply_wide<1>(const Block& block) {
+  RowSums stored;
+  const int64_t whole = block.inputs / 32;
+  for (size_t output = 0; output < kOutputs; ++output) {
+    const std::byte* ahead = block.ahead[output];
+    int64_t step = 0;
+    for (int64_t span = 0; span * kSpan < block.inputs; ++span) {
+      Sums<1, 1> sum;
+      clear<1, 1>(sum);
+      const int64_t end = std::min(whole, (span + 1) * kSpan / 32);
+      for (; step < end; ++step) {
         prefetch(ahead, block.ahead_lines);
         ahead += block.ahead_step;
-        add_wide<kRows, kAtOnce>(block, step, ~0u, first, sums);
+        add_wide<1, 1>(block, step, ~0u, output, sum);
       }
+      if ((span + 1) * kSpan > whole * 32 && block.inputs % 32 != 0) {
+        add_wide<1, 1>(block, whole, first_lanes(block.inputs % 32), output, sum);
+      }
+      stored[span][output] = sum[0][0];
     }
-    if (block.inputs % 32 != 0) {
-      add_wide<kRows, kAtOnce>(block, whole, first_lanes(block.inputs % 32), first, sums);
-    }
-    store<kRows, kAtOnce>(sums, first, stored);
   }
-  add_totals(stored, kRows, block.sums);
+  add_spans(stored, block);
 }
 
 // Whole numbers: sums of a span's products, 14 + 7 bits each, fit 32 bits in every lane.
@@ -201,7 +248,7 @@ VLM_AVX512 void multiply_int8(const Block& block) {
     }
   }
   __m512 stored[kRows * kOutputs];
-  store<kRows, kOutputs>(sums, 0, stored);
+  store<kRows>(sums, stored);
   to_float(stored, kRows * kOutputs);
   add_totals(stored, kRows, block.sums);
 }
@@ -214,25 +261,27 @@ VLM_AVX512 inline void add_words(const std::byte* weights, const std::byte* x, _
 // The same sums; two of each output's, as whole numbers may be added in any order.
 template <>
 VLM_AVX512 void multiply_int8<1>(const Block& block) {
-  __m512 stored[kOutputs];
-  const int64_t whole = block.inputs / 32;
+  RowSums stored;
   for (size_t output = 0; output < kOutputs; ++output) {
-    __m512i even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
     const std::byte* weights = block.weights[output];
     const std::byte* ahead = block.ahead[output];
     const std::byte* x = block.x;
-    for (int64_t step = 0; step + 2 <= whole; step += 2, weights += 64, x += 128) {
-      prefetch(ahead, block.ahead_lines);
-      ahead += 2 * block.ahead_step;
-      add_words(weights, x, even);
-      add_words(weights + 32, x + 64, odd);
+    for (int64_t span = 0; span * kSpan < block.inputs; ++span) {
+      __m512i even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
+      const int64_t steps = std::min(kSpan, block.inputs - span * kSpan) / 32;
+      for (int64_t pair = 0; pair < steps / 2; ++pair, weights += 64, x += 128) {
+        prefetch(ahead, block.ahead_lines);
+        ahead += 2 * block.ahead_step;
+        add_words(weights, x, even);
+        add_words(weights + 32, x + 64, odd);
+      }
+      if (steps % 2 != 0) add_words(weights, x, even);
+      stored[span][output] = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
     }
     // The last line, which a scale may share.
     prefetch(ahead, block.ahead_lines);
-    if (whole % 2 != 0) add_words(weights, x, even);
-    stored[output] = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
   }
-  add_totals(stored, 1, block.sums);
+  add_spans(stored, block);
 }
 
 // 64 bytes hold 4 groups, a group in 4 lanes of 32 bits, of which each holds 8 weights in order.
@@ -381,14 +430,14 @@ VLM_AVX512 void lay_out_int4(const float* x, int64_t count, float inverse, int64
 const Method kExactBFloat16 = {
     .step = 32,
     .x_bytes = 2,
-    .row_at_once = kSide<1>,
+    .row_at_once = 1,
     .rows_at_once = kOutputs,
     .lay_out = lay_out_exact,
     .multiply = {multiply_exact<1>, multiply_exact<2>, multiply_exact<3>, multiply_exact<4>,
                  multiply_exact<5>, multiply_exact<6>}};
 const Method kBFloat16 = {.step = 32,
                           .x_bytes = 4,
-                          .row_at_once = kSide<1>,
+                          .row_at_once = 1,
                           .rows_at_once = kOutputs,
                           .lay_out = lay_out_wide,
                           .multiply = {multiply_wide<1>, multiply_wide<2>, multiply_wide<3>,

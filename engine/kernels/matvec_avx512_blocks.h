@@ -10,7 +10,8 @@ namespace vlm::avx512 {
 constexpr int kOutputs = 4;  ///< of a block
 constexpr int kMaxRows = 6;  ///< of x that meet a block at a time: their sums fit the registers
 constexpr int kQuarters = 4;
-constexpr int64_t kSpan = 2048;  ///< inputs of a block at most: so that x stays in the L1 cache
+constexpr int64_t kSpan = 2048;   ///< inputs of a block at most: so that x stays in the L1 cache
+constexpr int64_t kRowSpans = 8;  ///< of them, where one row of x meets whole rows of weights
 
 /// kOutputs rows of weights, or a span of their inputs, and the rows of x to multiply them with.
 struct Block {
