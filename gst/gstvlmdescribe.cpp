@@ -90,8 +90,8 @@
  * the pad's segment maps it to the running times of the video, so that muxers, overlays and sinks
  * show text and frames together: start and time are the video segment's time, the rate is rate
  * times applied rate, base stays. `pts`, `duration` and `frame-pts` in the structure are buffer
- * times of the video, as on the buffers themselves. Where a window gets no text (it was passed over,
- * or failed) a GAP event says so in its place.
+ * times of the video, as on the buffers themselves. Where a window gets no text (it was passed
+ * over, or failed) a GAP event says so in its place.
  *
  * The element is a plain GstElement rather than a GstBaseTransform: it never transforms, it holds
  * EOS and (meta-policy=exact) video until texts are there, it has a second source pad with a thread
@@ -414,8 +414,8 @@ static void gst_vlm_describe_class_init(GstVlmDescribeClass* klass) {
       element_class, "Video describer", "Filter/Analyzer/Video",
       "Describes video with a LLaVA model: as metadata and as messages, each a structure "
       "vlm-description, and as timed text. Events vlm-prompt (field prompt) set the prompt; "
-      "elements "
-      "share models through the context vlm.engine; describe-now describes the newest frame",
+      "elements share models through the context vlm.engine; describe-now describes the newest "
+      "frame",
       "The gst-vlm developers");
 }
 

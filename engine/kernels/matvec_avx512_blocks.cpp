@@ -311,7 +311,7 @@ constexpr int kPair = 2;  // outputs at a time, whose weights fit the registers
 
 template <int kRows>
 VLM_AVX512 inline void add_int4(const Block& block, int64_t step, size_t first,
-                                __m512 (&sums)[kRows][kPair]) {
+                                Sums<kRows, kPair>& sums) {
   Int4Weights w[kPair];
   VLM_UNROLL
   for (size_t i = 0; i < kPair; ++i) {
@@ -342,12 +342,8 @@ VLM_AVX512 void multiply_int4(const Block& block) {
   __m512 stored[kRows * kOutputs];
   const int64_t whole = block.inputs / 128;
   for (size_t first = 0; first < kOutputs; first += kPair) {
-    __m512 sums[kRows][kPair];
-    VLM_UNROLL
-    for (int row = 0; row < kRows; ++row) {
-      VLM_UNROLL
-      for (int i = 0; i < kPair; ++i) sums[row][i] = _mm512_setzero_ps();
-    }
+    Sums<kRows, kPair> sums;
+    clear<kRows, kPair>(sums);
     for (size_t i = 0; i < kPair; ++i) {
       const std::byte* ahead = block.ahead[first + i];
       const int64_t end = whole * (static_cast<int64_t>(i) + 1) / kPair;

@@ -1,21 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <fstream>
 
 #include "element_support.h"
 
 namespace element_test {
 namespace {
-
-double resident_mib() {
-  std::ifstream statm("/proc/self/statm");
-  double size = 0, resident = 0;
-  statm >> size >> resident;
-  return resident * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 20);
-}
 
 TEST(Delivery, message_carries_the_whole_structure) {
   Rig rig("mode=recorded interval=1000000000 frames=2 prompt=What?");

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -315,6 +316,15 @@ std::string Folder::read(const std::string& name) const {
   std::stringstream text;
   text << stream.rdbuf();
   return text.str();
+}
+
+double resident_mib() {
+  std::ifstream statm("/proc/self/statm");
+  double size = 0, resident = 0;
+  if (!(statm >> size >> resident)) {
+    ADD_FAILURE() << "no /proc/self/statm";
+  }
+  return resident * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 20);
 }
 
 std::string content(GstBuffer* buffer) {

@@ -146,6 +146,9 @@ class Folder {
   std::string path_;
 };
 
+/// Memory that the process takes; a failure where the system does not tell.
+double resident_mib();
+
 /// The bytes of a buffer as text.
 std::string content(GstBuffer* buffer);
 
