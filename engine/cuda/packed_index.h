@@ -52,7 +52,7 @@ VLM_HOST_DEVICE inline int64_t int4_nibble(int64_t input) {
 VLM_HOST_DEVICE inline uint32_t packed_int4(const PackedShape& shape, const uint8_t* row,
                                             int64_t input) {
   if (input >= shape.padded_inputs()) return 8;
-  return row[input / 2] >> (input % 2 * 4) & 15u;
+  return row[shape.value_at(input)] >> (input % 2 * 4) & 15u;
 }
 
 /// A word of the GPU's row from a row as pack_rows() makes it.
@@ -63,6 +63,14 @@ VLM_HOST_DEVICE inline uint32_t repacked_int4(const PackedShape& shape, const ui
     bits |= packed_int4(shape, row, int4_input(word, nibble)) << (4 * nibble);
   }
   return bits;
+}
+
+/// The bfloat16 scale of one group of the GPU's row; 0 behind the end of the packed one.
+VLM_HOST_DEVICE inline uint16_t repacked_int4_scale(const PackedShape& shape, const uint8_t* row,
+                                                    int64_t group) {
+  const int64_t input = group * PackedShape::kGroup;
+  if (input >= shape.padded_inputs()) return 0;
+  return reinterpret_cast<const uint16_t*>(row + shape.scale_at(input))[0];
 }
 
 }  // namespace vlm

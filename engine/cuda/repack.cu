@@ -32,12 +32,10 @@ __global__ void __launch_bounds__(kThreads) repack_kernel(RepackArgs args) {
   for (int64_t word = threadIdx.x; word < words; word += kThreads) {
     weights[word] = int4 ? repacked_int4(shape, row, word) : int8_word(shape, row, word);
   }
-  const int64_t values = int4 ? shape.padded_inputs() / 2 : shape.padded_inputs();
-  const int64_t held = int4 ? shape.padded_inputs() / PackedShape::kGroup : 2;
-  const auto* scales = reinterpret_cast<const uint16_t*>(row + values);
   auto* kept = static_cast<uint16_t*>(args.scales) + output * halves;
   for (int64_t i = threadIdx.x; i < halves; i += kThreads) {
-    kept[i] = i < held ? scales[i] : uint16_t{0};
+    kept[i] = int4 ? repacked_int4_scale(shape, row, i)
+                   : reinterpret_cast<const uint16_t*>(row + shape.padded_inputs())[i];
   }
 }
 

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/cpu.h"
 #include "kernels/matvec_avx512_blocks.h"
 #include "kernels/matvec_kernels.h"
 
@@ -40,7 +41,7 @@ struct Tile {
 
   int64_t row_bytes(int64_t inputs) const {
     const int64_t steps = (inputs + method->step - 1) / method->step;
-    return steps * method->step * method->x_bytes;
+    return steps * method->step_bytes;
   }
 };
 
@@ -60,7 +61,7 @@ class Product {
   };
 
   // Of weights.
-  int64_t bytes_of(int64_t inputs) const { return inputs * half_bytes_ / 2; }
+  int64_t bytes_of(int64_t inputs) const { return inputs * run_bytes_ / PackedShape::kRun; }
   const std::byte* weights(int64_t output, int64_t input) const {
     return args_.weights + output * row_bytes_ + bytes_of(input);
   }
@@ -75,12 +76,11 @@ class Product {
   const PackedFormat format_ = args_.shape.format;
   const int64_t inputs_ = args_.shape.padded_inputs();
   const int64_t row_bytes_ = args_.shape.row_bytes();
-  const int64_t half_bytes_ = format_ == PackedFormat::kBFloat16 ? 4
-                              : format_ == PackedFormat::kInt8   ? 2
-                                                                 : 1;  // of a weight
+  const int64_t run_bytes_ = format_ == PackedFormat::kBFloat16 ? PackedShape::kRun * 2
+                             : format_ == PackedFormat::kInt8   ? PackedShape::kRun
+                                                                : PackedShape::kRunBytes;
   // Of inputs, that a block has. One row's sums are taken apart at each kSpan all the same.
-  const int64_t span_ =
-      args_.rows == 1 && format_ != PackedFormat::kInt4 ? kSpan * avx512::kRowSpans : kSpan;
+  const int64_t span_ = args_.rows == 1 ? kSpan * avx512::kRowSpans : kSpan;
   std::vector<int64_t> order_;  // of the rows in the tiles
   std::vector<float> scales_;   // of the rows of x
   std::vector<Tile> tiles_;
@@ -94,6 +94,7 @@ Product::Product(const MatVecArgs& args, bool bfloat16)
   add_tiles(avx512::kExactBFloat16, 0, exact);
   add_tiles(format_ == PackedFormat::kBFloat16 ? avx512::kBFloat16
             : format_ == PackedFormat::kInt8   ? avx512::kInt8
+            : args_.rows == 1                  ? avx512::kInt4Row
                                                : avx512::kInt4,
             exact, args.rows);
   place_tiles();
@@ -140,7 +141,6 @@ void Product::place_tiles() {
 void Product::lay_out(const Tile& tile) {
   const int64_t count = args_.shape.inputs;
   const Method& method = *tile.method;
-  const int64_t step_bytes = method.step * method.x_bytes;
   for (int64_t i = 0; i < tile.count; ++i) {
     const float* x = args_.x + tile.rows[i] * count;
     float inverse = 1;
@@ -150,8 +150,9 @@ void Product::lay_out(const Tile& tile) {
       inverse = std::isnormal(scale) ? 1 / scale : 0;
       scales_[static_cast<size_t>(tile.rows[i])] = scale;
     }
-    method.lay_out(x, count, inverse, tile.row_bytes(inputs_) / step_bytes, tile.x + i * step_bytes,
-                   tile.count * step_bytes);
+    const int64_t steps = tile.row_bytes(inputs_) / method.step_bytes;
+    method.lay_out(x, count, inverse, steps, tile.x + i * method.step_bytes,
+                   tile.count * method.step_bytes);
   }
 }
 
@@ -159,20 +160,17 @@ void Product::lay_out(const Tile& tile) {
 void Product::multiply_block(Place at, Place next, int64_t end, float* sums) const {
   Block block;
   block.inputs = std::min(span_, inputs_ - at.input);
-  const int64_t scale =
-      format_ == PackedFormat::kInt4 ? bytes_of(inputs_) + at.input / PackedShape::kGroup * 2 : 0;
   for (int64_t i = 0; i < kOutputs; ++i) {
-    const auto k = static_cast<size_t>(i);
     // Beyond the last output it is multiplied again, for nothing.
-    const int64_t output = std::min(at.output + i, end - 1);
-    block.weights[k] = weights(output, at.input);
-    block.scales[k] = weights(output, 0) + scale;
+    block.weights[static_cast<size_t>(i)] = weights(std::min(at.output + i, end - 1), at.input);
   }
   // What was sent for has come near, yet not into the innermost cache all of it. (In order, as one
   // row of x meets it, processors bring that themselves.)
   if (format_ == PackedFormat::kBFloat16 && args_.rows > 1) {
     for (const std::byte* from : block.weights) fetch(from, bytes_of(block.inputs));
   }
+  static const bool brings_itself = brings_streams_itself();
+  const bool asks = args_.rows > 1 || !brings_itself;
   // The tiles share in sending for the next block, one output after the other: memory is read
   // faster in order.
   const auto count = static_cast<int64_t>(tiles_.size());
@@ -184,8 +182,8 @@ void Product::multiply_block(Place at, Place next, int64_t end, float* sums) con
       if (++part == count) part = 0, ++output;
     }
     block.ahead_step = tile.ahead_step;
-    block.ahead_lines = (tile.ahead_step + 63) / 64;
-    block.x = tile.x + at.input * tile.method->x_bytes * tile.count;
+    block.ahead_lines = asks ? (tile.ahead_step + 63) / 64 : 0;
+    block.x = tile.x + at.input / tile.method->step * tile.method->step_bytes * tile.count;
     block.sums = sums + tile.sums * kOutputs;
     tile.method->multiply[static_cast<size_t>(tile.count - 1)](block);
   }

@@ -17,7 +17,6 @@ constexpr int64_t kRowSpans = 8;  ///< of them, where one row of x meets whole r
 struct Block {
   using Pointers = std::array<const std::byte*, kOutputs>;
   Pointers weights;    ///< of the first input
-  Pointers scales;     ///< kInt4: of the first group
   const std::byte* x;  ///< for each step of inputs the rows one after the other
   int64_t inputs;
   float* sums;  ///< [rows][kOutputs], which the products are added to
@@ -30,20 +29,21 @@ struct Block {
 /// How weights of one format meet x.
 struct Method {
   int64_t step;          ///< inputs that are multiplied at a time
-  int64_t x_bytes;       ///< of one input of a row of x
+  int64_t step_bytes;    ///< of a row of x
   int64_t row_at_once;   ///< outputs that one row of x meets side by side, before the next ones
   int64_t rows_at_once;  ///< the same for several rows
   /// Writes `count` inputs of a row, times `inverse`, as `steps` steps every `stride` bytes, with
   /// zeros behind the last.
   void (*lay_out)(const float* x, int64_t count, float inverse, int64_t steps, std::byte* out,
                   int64_t stride);
-  std::array<void (*)(const Block&), kMaxRows> multiply;  ///< for 1 to kMaxRows rows
+  std::array<void (*)(const Block&), kMaxRows> multiply;  ///< for 1 to kMaxRows rows, if it can
 };
 
 extern const Method kExactBFloat16;  ///< x is bfloat16 as well; has_avx512_bfloat16()
 extern const Method kBFloat16;
 extern const Method kInt8;
-extern const Method kInt4;
+extern const Method kInt4;     ///< for two rows and more
+extern const Method kInt4Row;  ///< for one, with the same result
 
 /// The largest absolute value; none where one of them is none or infinite. Reentrant.
 float largest(const float* x, int64_t count);

@@ -64,22 +64,24 @@ void int8_portable(const MatVecTask& task, int64_t begin, int64_t end) {
 
 template <int kRows>
 void int4_portable(const MatVecTask& task, int64_t begin, int64_t end) {
-  const int64_t groups = task.shape.padded_inputs() / kGroup;
+  const PackedShape shape = task.shape;
   for (int64_t output = begin; output < end; ++output) {
     const auto* w = row_of<uint8_t>(task, output);
-    const auto* scales = reinterpret_cast<const uint16_t*>(w + groups * 16);
     for (int row = 0; row < kRows; ++row) {
       const MatVecInput& input = task.inputs[row];
       float sum = 0;
-      for (int64_t group = 0; group < groups; ++group) {
-        const int16_t* x = input.values.data() + group * kGroup;
+      for (int64_t first = 0; first < shape.padded_inputs(); first += kGroup) {
+        const uint8_t* values = w + shape.value_at(first);
+        const int16_t* x = input.values.data() + first;
         int32_t part = 0;
         for (int64_t k = 0; k < 16; ++k) {
-          const int32_t both = w[group * 16 + k];
-          part += (both & 15) * x[k] + (both >> 4) * x[16 + k];
+          part += (values[k] & 15) * x[k] + (values[k] >> 4) * x[16 + k];
         }
-        sum += (static_cast<float>(part) + input.group_shifts[static_cast<size_t>(group)]) *
-               widen(scales[group]);
+        uint16_t scale;
+        std::memcpy(&scale, w + shape.scale_at(first), sizeof scale);
+        sum +=
+            (static_cast<float>(part) + input.group_shifts[static_cast<size_t>(first / kGroup)]) *
+            widen(scale);
       }
       task.y[row * task.shape.outputs + output] = sum * input.scale;
     }
@@ -183,28 +185,28 @@ VLM_AVX2 void int8_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
 
 template <int kRows>
 VLM_AVX2 void int4_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
-  const int64_t groups = task.shape.padded_inputs() / kGroup;  // a multiple of 8
+  const PackedShape shape = task.shape;
   const __m256i low = _mm256_set1_epi16(15);
   for (int64_t output = begin; output < end; ++output) {
     const auto* w = row_of<uint8_t>(task, output);
-    const auto* scales = reinterpret_cast<const uint16_t*>(w + groups * 16);
     __m256 sums[kRows];
     for (int row = 0; row < kRows; ++row) sums[row] = _mm256_setzero_ps();
-    for (int64_t first = 0; first < groups; first += 8) {
+    for (int64_t first = 0; first < shape.padded_inputs(); first += 8 * kGroup) {
+      const uint8_t* values = w + shape.value_at(first);
       const __m256 scale8 = _mm256_castsi256_ps(
-          _mm256_slli_epi32(_mm256_cvtepu16_epi32(load_half(scales + first)), 16));
+          _mm256_slli_epi32(_mm256_cvtepu16_epi32(load_half(w + shape.scale_at(first))), 16));
       for (int row = 0; row < kRows; ++row) {
-        const float* shifts = task.inputs[row].group_shifts.data() + first;
+        const float* shifts = task.inputs[row].group_shifts.data() + first / kGroup;
         sums[row] = _mm256_fmadd_ps(scale8, _mm256_loadu_ps(shifts), sums[row]);
       }
       for (int k = 0; k < 8; ++k) {
-        if (k % 4 == 0) prefetch(w + (first + k) * 16);
-        const __m256i both = _mm256_cvtepu8_epi16(load_half(w + (first + k) * 16));
+        if (k % 4 == 0) prefetch(values + k * 16);
+        const __m256i both = _mm256_cvtepu8_epi16(load_half(values + k * 16));
         const __m256i w_even = _mm256_and_si256(both, low);
         const __m256i w_odd = _mm256_srli_epi16(both, 4);
         const __m256 scale = _mm256_permutevar8x32_ps(scale8, _mm256_set1_epi32(k));
         for (int row = 0; row < kRows; ++row) {
-          const int16_t* x = task.inputs[row].values.data() + (first + k) * kGroup;
+          const int16_t* x = task.inputs[row].values.data() + first + k * kGroup;
           const __m256i part = _mm256_add_epi32(_mm256_madd_epi16(w_even, load(x)),
                                                 _mm256_madd_epi16(w_odd, load(x + 16)));
           sums[row] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(part), scale, sums[row]);

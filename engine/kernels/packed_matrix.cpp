@@ -131,13 +131,12 @@ VLM_INLINE inline void pack_group(const Group& group, float inverse, uint8_t* ou
 template <int kLanes>
 VLM_INLINE inline void pack_int4(const PackedShape& shape, const float* weights, std::byte* row) {
   auto* values = reinterpret_cast<uint8_t*>(row);
-  std::byte* scales = row + shape.padded_inputs() / 2;
   for (int64_t first = 0; first < shape.padded_inputs(); first += kGroup) {
     const int64_t count = std::clamp<int64_t>(shape.inputs - first, 0, kGroup);
     const Group group(count > 0 ? weights + first : weights, count);
     const uint16_t scale = int4_scale<kLanes>(group);
-    pack_group<kLanes>(group, inverse_of(widen(scale)), values + first / 2);
-    std::memcpy(scales + first / kGroup * 2, &scale, sizeof scale);
+    pack_group<kLanes>(group, inverse_of(widen(scale)), values + shape.value_at(first));
+    std::memcpy(row + shape.scale_at(first), &scale, sizeof scale);
   }
 }
 
@@ -175,10 +174,9 @@ void unpack_rows(const PackedShape& shape, const std::byte* packed, int64_t coun
         weights[i] = static_cast<float>(static_cast<int8_t>(bytes[i])) * scale;
       }
     } else {
-      const uint16_t* scales = halves + padded / 4;
       for (int64_t i = 0; i < shape.inputs; ++i) {
-        const int value = bytes[i / 2] >> (i % 2 * 4) & 15;
-        weights[i] = static_cast<float>(value - 8) * widen(scales[i / kGroup]);
+        const int value = bytes[shape.value_at(i)] >> (i % 2 * 4) & 15;
+        weights[i] = static_cast<float>(value - 8) * widen(halves[shape.scale_at(i) / 2]);
       }
     }
   }

@@ -12,8 +12,9 @@ namespace vlm {
 /// How a weight matrix [outputs, inputs] lies in memory, one output's row after the other:
 ///   kBFloat16  the inputs as they are
 ///   kInt8      int8 values, then one float32 scale for the row: weight = value · scale
-///   kInt4      groups of 32 inputs, 4 bits each (0 … 15, two to a byte, the even one low), then a
-///              bfloat16 scale for each group: weight = (value − 8) · scale
+///   kInt4      groups of 32 inputs, 4 bits each (0 … 15, two to a byte, the even one low), with a
+///              bfloat16 scale for each group: weight = (value − 8) · scale. The scales of up to 32
+///              groups stand in front of their values, so that a row is read in order.
 /// Rows of the last two are padded with zeros, so that kernels need no tails.
 enum class PackedFormat { kBFloat16, kInt8, kInt4 };
 
@@ -23,7 +24,9 @@ struct PackedShape {
   int64_t outputs = 0;
   int64_t inputs = 0;
 
-  static constexpr int64_t kGroup = 32;  ///< inputs that share a scale in kInt4
+  static constexpr int64_t kGroup = 32;         ///< inputs that share a scale in kInt4
+  static constexpr int64_t kRun = 32 * kGroup;  ///< inputs whose scales stand together there
+  static constexpr int64_t kRunBytes = kRun / 2 + kRun / kGroup * 2;
 
   /// Inputs with the padding.
   VLM_HOST_DEVICE int64_t padded_inputs() const {
@@ -44,6 +47,16 @@ struct PackedShape {
     return 0;
   }
   int64_t bytes() const { return outputs * row_bytes(); }
+
+  /// kInt4: where in a row the scale of an input's group lies, and the byte of its value.
+  VLM_HOST_DEVICE int64_t scale_at(int64_t input) const {
+    return input / kRun * kRunBytes + input % kRun / kGroup * 2;
+  }
+  VLM_HOST_DEVICE int64_t value_at(int64_t input) const {
+    const int64_t left = padded_inputs() - input / kRun * kRun;
+    const int64_t groups = (left < kRun ? left : kRun) / kGroup;
+    return input / kRun * kRunBytes + groups * 2 + input % kRun / 2;
+  }
 };
 
 /// Rounds `count` rows of float32 weights into the packed rows at `packed`. Scales are chosen so

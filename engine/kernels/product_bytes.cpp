@@ -155,11 +155,10 @@ VLM_AVX512 void lay_out_rows(const ProductArgs& args, int64_t first, int64_t cou
 // int4: the largest of a row's scales stands for −8 and becomes −127.
 VLM_AVX512 float row_scale(const PackedShape& shape, const std::byte* row) {
   if (shape.format == PackedFormat::kInt8) return weight_scale(shape, row);
-  const std::byte* scales = row + shape.padded_inputs() / 2;
-  const int64_t groups = shape.padded_inputs() / PackedShape::kGroup;
   __m512i most = _mm512_setzero_si512();
-  for (int64_t i = 0; i < groups; i += 32) {
-    const __m512i some = _mm512_maskz_loadu_epi16(first_lanes(groups - i), scales + i * 2);
+  for (int64_t at = 0; at < shape.padded_inputs(); at += PackedShape::kRun) {
+    const uint32_t groups = first_lanes((shape.padded_inputs() - at) / PackedShape::kGroup);
+    const __m512i some = _mm512_maskz_loadu_epi16(groups, row + shape.scale_at(at));
     most = _mm512_max_epu16(most, _mm512_and_si512(some, _mm512_set1_epi16(0x7FFF)));
   }
   return largest_of(most) * 8 / kMost;
@@ -185,20 +184,19 @@ VLM_AVX512 VLM_INLINE inline __m512i take_half(const PackedShape& shape, const s
     return _mm512_maskz_loadu_epi16(first_lanes(left / 2), row + at);
   }
   if (left <= 0) return _mm512_setzero_si512();
-  const std::byte* scales = row + shape.padded_inputs() / 2;
   __m256i groups[2];
   for (int64_t i = 0; i < 2; ++i) {
-    const int64_t group = at / PackedShape::kGroup + i;
+    const int64_t group = at + i * PackedShape::kGroup;
     uint16_t scale;
-    std::memcpy(&scale, scales + group * 2, sizeof scale);
-    groups[i] = widen_group(row + group * PackedShape::kGroup / 2, widen(scale) * inverse);
+    std::memcpy(&scale, row + shape.scale_at(group), sizeof scale);
+    groups[i] = widen_group(row + shape.value_at(group), widen(scale) * inverse);
   }
   return _mm512_inserti64x4(_mm512_castsi256_si512(groups[0]), groups[1], 1);
 }
 
 VLM_AVX512 void lay_out_bytes(const ProductArgs& args, int64_t first, int64_t begin, int64_t steps,
                               std::byte* out, int64_t stride) {
-  const PackedShape& shape = args.shape;
+  const PackedShape shape = args.shape;
   const __m512i ones = _mm512_set1_epi8(1);
   for (int64_t i = 0; i < kSpan; ++i, out += stride) {
     if (first + i >= shape.outputs) {
@@ -213,7 +211,8 @@ VLM_AVX512 void lay_out_bytes(const ProductArgs& args, int64_t first, int64_t be
       __m512i sums = _mm512_setzero_si512();
       for (int64_t at = 0; at < kStepInputs; at += 64) {
         const int64_t input = begin + step * kStepInputs + at;
-        __builtin_prefetch(row + (shape.format == PackedFormat::kInt8 ? input : input / 2) +
+        __builtin_prefetch(row +
+                           (shape.format == PackedFormat::kInt8 ? input : shape.value_at(input)) +
                            kFetchedAhead);
         const __m512i half = take_half(shape, row, inverse, input);
         _mm512_storeu_si512(to + at, half);

@@ -47,21 +47,20 @@ VLM_AVX512_BFLOAT16 VLM_INLINE inline void lay_out_int8(const std::byte* row, in
 }
 
 // A step is a group: its 16 levels become bfloat16, and the weights are looked up among them.
-VLM_AVX512_BFLOAT16 VLM_INLINE inline void lay_out_int4(const ProductArgs& args,
-                                                        const std::byte* row, int64_t begin,
-                                                        int64_t steps, std::byte* out) {
+VLM_AVX512_BFLOAT16 VLM_INLINE inline void lay_out_int4(PackedShape shape, const std::byte* row,
+                                                        int64_t begin, int64_t steps,
+                                                        std::byte* out) {
   static_assert(kDepth == PackedShape::kGroup);
-  const auto* scales = reinterpret_cast<const uint16_t*>(row + args.shape.padded_inputs() / 2);
   const __m512 levels = _mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8);
   const __m512i low_bits = _mm512_set1_epi32(0x000F000F);
   for (int64_t step = 0; step < steps; ++step, out += kRowBytes) {
-    const int64_t group = begin / kDepth + step;
-    const __m512 scale =
-        _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(scales[group]) << 16));
-    const __m256bh narrow = _mm512_cvtneps_pbh(_mm512_mul_ps(levels, scale));
+    const int64_t at = begin + step * kDepth;
+    uint16_t scale;
+    std::memcpy(&scale, row + shape.scale_at(at), sizeof scale);
+    const __m256bh narrow = _mm512_cvtneps_pbh(_mm512_mul_ps(levels, _mm512_set1_ps(widen(scale))));
     const __m512i table = _mm512_castsi256_si512(reinterpret_cast<__m256i>(narrow));
     const __m512i bytes = _mm512_cvtepu8_epi32(
-        _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + group * kDepth / 2)));
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + shape.value_at(at))));
     const __m512i places =
         _mm512_and_si512(_mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12)), low_bits);
     _mm512_storeu_si512(out, _mm512_permutexvar_epi16(places, table));
@@ -114,7 +113,7 @@ VLM_AVX512_BFLOAT16 void lay_out_weights(const ProductArgs& args, int64_t first,
         lay_out_int8(row, begin, steps_within(shape, begin, steps), to);
         break;
       case PackedFormat::kInt4:
-        lay_out_int4(args, row, begin, steps_within(shape, begin, steps), to);
+        lay_out_int4(shape, row, begin, steps_within(shape, begin, steps), to);
         break;
     }
   }

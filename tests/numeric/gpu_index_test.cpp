@@ -94,7 +94,7 @@ TEST(PackedOnGpu, threads_find_their_inputs_together) {
 TEST(PackedOnGpu, keeps_the_bits_of_packed_rows) {
   std::mt19937 random(3);
   std::normal_distribution<float> normal;
-  for (const int64_t inputs : {1, 31, 128, 300, 4096}) {
+  for (const int64_t inputs : {1, 31, 128, 300, 1100, 4096}) {
     const PackedShape shape = {PackedFormat::kInt4, 1, inputs};
     std::vector<float> weights(static_cast<size_t>(inputs)), unpacked(weights.size());
     for (float& weight : weights) weight = normal(random);
@@ -106,12 +106,13 @@ TEST(PackedOnGpu, keeps_the_bits_of_packed_rows) {
     for (int64_t input = 0; input < inputs; ++input) {
       const uint32_t word = repacked_int4(shape, bytes, int4_word(input));
       const auto value = static_cast<float>(word >> (4 * int4_nibble(input)) & 15u) - 8;
-      uint16_t scale;
-      std::memcpy(&scale, row.data() + shape.padded_inputs() / 2 + input / 32 * 2, sizeof scale);
-      const uint32_t bits = uint32_t{scale} << 16;
+      const uint32_t bits = uint32_t{repacked_int4_scale(shape, bytes, input / 32)} << 16;
       float wide;
       std::memcpy(&wide, &bits, sizeof wide);
       EXPECT_EQ(value * wide, unpacked[static_cast<size_t>(input)]) << input;
+    }
+    for (int64_t input = shape.padded_inputs(); input < inputs + 4096; input += 32) {
+      EXPECT_EQ(repacked_int4_scale(shape, bytes, input / 32), 0);
     }
   }
 }

@@ -52,6 +52,16 @@ void expect_int8(std::span<const float> weights) {
   for (size_t i = row.size() - 8; i < row.size(); ++i) ASSERT_EQ(row[i], std::byte{0x55});
 }
 
+// Scales and values of 1024 inputs take 64 and 512 bytes; there are fewer behind the last whole
+// ones.
+int64_t run_of(int64_t input) {
+  return input / 1024 * 576;
+}
+int64_t values_of(const PackedShape& shape, int64_t input) {
+  const int64_t held = std::min<int64_t>(1024, shape.padded_inputs() - input / 1024 * 1024);
+  return run_of(input) + held / 16;
+}
+
 void expect_int4(std::span<const float> weights) {
   const PackedShape shape = {PackedFormat::kInt4, 1, static_cast<int64_t>(weights.size())};
   std::vector<std::byte> row(static_cast<size_t>(shape.bytes()) + 8, std::byte{0x55});
@@ -62,14 +72,14 @@ void expect_int4(std::span<const float> weights) {
         begin, std::min(static_cast<size_t>(PackedShape::kGroup), weights.size() - begin));
     uint16_t wanted_scale, scale;
     narrow(first_largest(group) / -8, &wanted_scale);
-    std::memcpy(&scale, row.data() + shape.padded_inputs() / 2 + first / PackedShape::kGroup * 2,
-                sizeof scale);
+    std::memcpy(&scale, row.data() + run_of(first) + first % 1024 / 32 * 2, sizeof scale);
     EXPECT_EQ(scale, wanted_scale) << "group at " << first;
     const float inverse = inverse_of(widen(wanted_scale));
     for (size_t i = 0; i < static_cast<size_t>(PackedShape::kGroup); ++i) {
       const int wanted = i < group.size() ? level(group[i], inverse, -8, 7) : 0;
       const size_t at = static_cast<size_t>(first) + i;
-      const int bits = std::to_integer<int>(row[at / 2]) >> (at % 2 * 4) & 15;
+      const auto byte = static_cast<size_t>(values_of(shape, first)) + at % 1024 / 2;
+      const int bits = std::to_integer<int>(row[byte]) >> (at % 2 * 4) & 15;
       ASSERT_EQ(bits - 8, wanted) << "weight " << at << " of " << weights.size();
     }
   }
@@ -83,6 +93,9 @@ void expect_both(const std::vector<float>& weights) {
 
 TEST(PackedMatrix, rounds_as_the_rule_says_at_every_length) {
   for (int64_t inputs = 1; inputs < 300; ++inputs) {
+    expect_both(random_values(inputs, static_cast<uint32_t>(inputs), 0.05f));
+  }
+  for (const int64_t inputs : {1023, 1024, 1025, 1281, 2048, 2100, 5632}) {
     expect_both(random_values(inputs, static_cast<uint32_t>(inputs), 0.05f));
   }
 }

@@ -90,14 +90,14 @@ struct Problem {
     return {sum, size};
   }
 
-  // A row's int4 scales lie behind its values.
   void round_to_bytes(int64_t output, std::vector<float>& values) const {
-    const std::byte* from = weights.data() + output * shape.row_bytes() + shape.padded_inputs() / 2;
+    const std::byte* from = weights.data() + output * shape.row_bytes();
     std::vector<float> scales(static_cast<size_t>(shape.padded_inputs() / PackedShape::kGroup));
     float most = 0;
     for (size_t i = 0; i < scales.size(); ++i) {
       uint16_t scale;
-      std::memcpy(&scale, from + i * 2, sizeof scale);
+      const auto group = static_cast<int64_t>(i) * PackedShape::kGroup;
+      std::memcpy(&scale, from + shape.scale_at(group), sizeof scale);
       scales[i] = widen(scale);
       most = std::max(most, std::abs(scales[i]));
     }
