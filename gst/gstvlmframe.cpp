@@ -9,6 +9,7 @@
 #include "gstvlmcolour.h"
 #include "gstvlmcuda.h"
 #include "gstvlmlayout.h"
+#include "gstvlmturn.h"
 #include "kernels/rounded.h"
 
 namespace gstvlm {
@@ -247,7 +248,8 @@ vlm::Result<vlm::Frame> FrameConverter::convert(GstBuffer* buffer) {
       return bad_buffer(look_.info, buffer);
     }
   }
-  return turned(std::move(picture), look_.orientation);
+  turn(picture, look_.orientation, spare_);
+  return picture;
 }
 
 // In one pass, where the picture is all of a frame in a layout that has one.
@@ -354,33 +356,6 @@ bool FrameConverter::prepare(const GstVideoInfo& mapped, const Region& region) {
       nullptr);
   converter_.reset(gst_video_converter_new(&in_, &out_, config));
   return converter_ != nullptr;
-}
-
-vlm::Frame turned(vlm::Frame frame, GstVideoOrientationMethod method) {
-  const vlm::PictureTurn turn = turn_of(method);
-  if (!turn.swap && !turn.from_right && !turn.from_bottom) {
-    return frame;
-  }
-  const int width = frame.width;
-  const int height = frame.height;
-  vlm::Frame out{turn.swap ? height : width, turn.swap ? width : height, {}};
-  out.rgb.resize(frame.rgb.size());
-  for (int y = 0; y < out.height; ++y) {
-    for (int x = 0; x < out.width; ++x) {
-      const int along = turn.swap ? y : x;
-      const int across = turn.swap ? x : y;
-      const int from_x = turn.from_right ? width - 1 - along : along;
-      const int from_y = turn.from_bottom ? height - 1 - across : across;
-      const size_t from =
-          (static_cast<size_t>(from_y) * static_cast<size_t>(width) + static_cast<size_t>(from_x)) *
-          3;
-      const size_t to =
-          (static_cast<size_t>(y) * static_cast<size_t>(out.width) + static_cast<size_t>(x)) * 3;
-      std::copy_n(frame.rgb.begin() + static_cast<std::ptrdiff_t>(from), 3,
-                  out.rgb.begin() + static_cast<std::ptrdiff_t>(to));
-    }
-  }
-  return out;
 }
 
 }  // namespace gstvlm

@@ -219,32 +219,5 @@ TEST(Frame, metadata_may_not_claim_more_than_the_buffer_holds) {
   }
 }
 
-// 2 × 3 pixels, each of three equal bytes:  0 1
-//                                           2 3
-//                                           4 5
-TEST(Frame, orientations_are_those_of_the_tags) {
-  vlm::Frame frame{2, 3, {}};
-  for (uint8_t pixel = 0; pixel < 6; ++pixel) {
-    frame.rgb.insert(frame.rgb.end(), 3, pixel);
-  }
-  const std::pair<GstVideoOrientationMethod, std::array<int, 6>> cases[] = {
-      {GST_VIDEO_ORIENTATION_IDENTITY, {0, 1, 2, 3, 4, 5}},
-      {GST_VIDEO_ORIENTATION_90R, {4, 2, 0, 5, 3, 1}},
-      {GST_VIDEO_ORIENTATION_180, {5, 4, 3, 2, 1, 0}},
-      {GST_VIDEO_ORIENTATION_90L, {1, 3, 5, 0, 2, 4}},
-      {GST_VIDEO_ORIENTATION_HORIZ, {1, 0, 3, 2, 5, 4}},
-      {GST_VIDEO_ORIENTATION_VERT, {4, 5, 2, 3, 0, 1}},
-      {GST_VIDEO_ORIENTATION_UL_LR, {0, 2, 4, 1, 3, 5}},
-      {GST_VIDEO_ORIENTATION_UR_LL, {5, 3, 1, 4, 2, 0}},
-  };
-  for (const auto& [method, expected] : cases) {
-    const vlm::Frame result = turned(frame, method);
-    EXPECT_EQ(result.width * result.height, 6);
-    for (size_t i = 0; i < 6; ++i) {
-      EXPECT_EQ(result.rgb[i * 3], expected[i]) << "method " << method << " pixel " << i;
-    }
-  }
-}
-
 }  // namespace
 }  // namespace gstvlm
