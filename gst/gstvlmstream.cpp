@@ -81,7 +81,7 @@ GstFlowReturn Stream::chain(BufferPtr buffer) {
   }
   if (moment) {
     shared_.newest_time = moment->time.start_ns;
-    declare_silent(moment->time, active);
+    declare_silent(moment->time);
   }
   return pass(std::move(buffer), moment);
 }
@@ -280,12 +280,12 @@ void Stream::put_text_event(EventPtr event) {
 }
 
 // Those behind the text pad need not wait for what will not come.
-void Stream::declare_silent(const FrameTime& time, bool active) {
+void Stream::declare_silent(const FrameTime& time) {
   const uint64_t duration = time.duration_ns == kNoTime ? 0 : time.duration_ns;
   if (shared_.text_on_arrival) {
     shared_.text.put_gap(time.start_ns, duration);
-  } else if (!active && shared_.text.flow() != GST_FLOW_NOT_LINKED) {
-    shared_.dispatcher.put_event(EventPtr(gst_event_new_gap(time.start_ns, duration)));
+  } else if (sampler_.frame_serial() == kNoTime && shared_.text.flow() != GST_FLOW_NOT_LINKED) {
+    shared_.dispatcher.put_gap(time.start_ns, duration);
   }
 }
 
@@ -424,7 +424,7 @@ bool Stream::show_nothing(uint64_t pts, uint64_t stop) {
     return false;
   }
   shared_.newest_time = silent.start_ns;
-  declare_silent(silent, shared_.streaming().active);
+  declare_silent(silent);
   return true;
 }
 
