@@ -145,10 +145,12 @@ GstVideoInfo target_info(const GstVideoInfo& in, int width, int height) {
   GstVideoInfo out;
   gst_video_info_set_format(&out, target_format(in), static_cast<guint>(width),
                             static_cast<guint>(height));
-  if (GST_VIDEO_INFO_FORMAT(&out) == GST_VIDEO_FORMAT_RGB) {
-    out.stride[0] = width * 3;
-    out.size = static_cast<gsize>(width) * 3 * static_cast<gsize>(height);
-  }
+  // RGB is what the model gets, without bytes between rows. Else two pixels at a time are written,
+  // which GStreamer 1.22 (UYVY) must not be asked for where every other row is not aligned to them.
+  out.stride[0] = GST_VIDEO_INFO_FORMAT(&out) == GST_VIDEO_FORMAT_RGB
+                      ? width * 3
+                      : GST_ROUND_UP_16(out.stride[0]);
+  out.size = static_cast<gsize>(out.stride[0]) * static_cast<gsize>(height);
   if (!GST_VIDEO_INFO_IS_RGB(&in)) {
     out.colorimetry = in.colorimetry;
   }
@@ -159,12 +161,11 @@ GstVideoInfo target_info(const GstVideoInfo& in, int width, int height) {
   return out;
 }
 
-// Rows of 16-bit alpha, red, green and blue to 8 bits, rounded to the nearest.
-void deep_to_rgb(const std::vector<uint8_t>& packed, std::vector<uint8_t>& rgb) {
-  const auto* from = reinterpret_cast<const uint16_t*>(packed.data());
-  for (size_t to = 0; to < rgb.size(); to += 3, from += 4) {
+// A row of 16-bit alpha, red, green and blue to 8 bits, rounded to the nearest.
+void deep_to_rgb(const uint16_t* from, uint8_t* to, size_t count) {
+  for (size_t i = 0; i < count; ++i, from += 4, to += 3) {
     for (size_t c = 0; c < 3; ++c) {
-      rgb[to + c] = static_cast<uint8_t>((from[c + 1] * 255U + 32895U) >> 16);
+      to[c] = static_cast<uint8_t>((from[c + 1] * 255U + 32895U) >> 16);
     }
   }
 }
@@ -296,16 +297,20 @@ bool FrameConverter::run(const GstVideoFrame& frame, vlm::Frame& picture) {
     return true;
   }
   if (GST_VIDEO_INFO_IS_YUV(&out_)) {
-    picture.rgb =
-        rgb_of_packed(packed_, out_, GST_VIDEO_INFO_FORMAT(&out_) == GST_VIDEO_FORMAT_AYUV64);
+    picture.rgb = rgb_of_packed(packed_, out_);
     return true;
   }
+  const auto width = static_cast<size_t>(picture.width);
   picture.rgb.resize(pixels * 3);
-  if (narrow) {
-    stretch(reinterpret_cast<const uint16_t*>(packed_.data()) + 1, 4, out_, picture.rgb.data(),
-            pixels);
-  } else {
-    deep_to_rgb(packed_, picture.rgb);
+  for (size_t y = 0; y < static_cast<size_t>(picture.height); ++y) {
+    const auto* from =
+        reinterpret_cast<const uint16_t*>(packed_.data() + y * static_cast<size_t>(out_.stride[0]));
+    uint8_t* to = picture.rgb.data() + y * width * 3;
+    if (narrow) {
+      stretch(from + 1, 4, out_, to, width);
+    } else {
+      deep_to_rgb(from, to, width);
+    }
   }
   return true;
 }

@@ -177,6 +177,23 @@ TEST(Frame, range_of_rgb_is_honoured) {
   }
 }
 
+// Two pixels are written at a time, in rows that need not be a multiple of two.
+TEST(Frame, pairs_of_pixels_may_have_any_width) {
+  for (const char* format : {"UYVY", "YUY2", "YVYU", "VYUY"}) {
+    for (const int width : {1, 2, 5, 33, 130, 131}) {
+      const Look look = look_of(format, width, 31);
+      const BufferPtr buffer(gst_buffer_new_allocate(nullptr, look.info.size, nullptr));
+      gst_buffer_memset(buffer.get(), 0, 128, look.info.size);
+      const vlm::Result<vlm::Frame> frame = FrameConverter(look).convert(buffer.get());
+      ASSERT_TRUE(frame.ok());
+      ASSERT_EQ(frame->rgb.size(), static_cast<size_t>(width) * 31 * 3);
+      for (const uint8_t value : frame->rgb) {
+        ASSERT_EQ(value, 130) << format << " " << width;  // (128 - 16) · 255 / 219
+      }
+    }
+  }
+}
+
 TEST(Frame, small_or_empty_buffer_is_named) {
   const Look look = look_of("video/x-raw,format=RGB,width=16,height=8,framerate=1/1");
   FrameConverter converter(look);
