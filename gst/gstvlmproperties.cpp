@@ -325,15 +325,15 @@ void install_deliveries(GObjectClass* klass) {
   /**
    * GstVlmDescribe:stats-interval:
    *
-   * Period in nanoseconds of the element message `vlm-stats`; 0: none.
+   * Period in nanoseconds of the element message `vlm-stats`, of a millisecond at least; 0: none.
    *
    * Since: 0.1
    */
   g_object_class_install_property(
       klass, PROP_STATS_INTERVAL,
       g_param_spec_uint64("stats-interval", "Stats interval",
-                          "Period of `vlm-stats` messages in nanoseconds (0: none)", 0, G_MAXINT64,
-                          DEFAULT_STATS_INTERVAL, kPlaying));
+                          "Period of `vlm-stats` messages in nanoseconds, 1 ms at least (0: none)",
+                          0, G_MAXINT64, DEFAULT_STATS_INTERVAL, kPlaying));
   /**
    * GstVlmDescribe:last-description:
    *
