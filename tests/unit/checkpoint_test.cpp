@@ -66,8 +66,9 @@ TEST(checkpoint, absent_configuration_of_the_tokenizer_is_named) {
   directory.remove("tokenizer_config.json");
   const auto opened = open(directory);
   ASSERT_FALSE(opened);
-  EXPECT_NE(opened.error().message.find("tokenizer_config.json, which adds it, is missing"),
-            std::string::npos)
+  EXPECT_NE(
+      opened.error().message.find("tokenizer_config.json, which gives its number, is missing"),
+      std::string::npos)
       << opened.error().message;
 }
 
