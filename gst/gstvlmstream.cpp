@@ -71,6 +71,8 @@ GstFlowReturn Stream::chain(BufferPtr buffer) {
   const std::optional<Moment> moment = place(buffer.get());
   if (moment) {
     gst_object_sync_values(GST_OBJECT(shared_.element), moment->time.start_ns);
+    // First, since its text may be ready before anything else is done here.
+    shared_.newest_time = moment->time.start_ns;
   }
   const bool active = shared_.streaming().active;
   if (const GstFlowReturn flow = look_at(buffer.get(), moment, active); flow != GST_FLOW_OK) {
@@ -80,7 +82,6 @@ GstFlowReturn Stream::chain(BufferPtr buffer) {
     return GST_FLOW_ERROR;
   }
   if (moment) {
-    shared_.newest_time = moment->time.start_ns;
     declare_silent(moment->time);
   }
   return pass(std::move(buffer), moment);
