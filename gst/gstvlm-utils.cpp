@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "gstvlm-utils.h"
 
+#include <algorithm>
+
 #define GST_CAT_DEFAULT gst_vlm_debug
 
 GST_DEBUG_CATEGORY(gst_vlm_debug);
@@ -85,6 +87,19 @@ void post_exception(GstElement* element) noexcept {
     GST_ELEMENT_ERROR(element, LIBRARY, FAILED, ("An internal error stopped the element."),
                       (nullptr));
   }
+}
+
+EventPtr prolonged_gap(GstEvent* gap, uint64_t start, uint64_t duration) {
+  if (gap == nullptr || GST_EVENT_TYPE(gap) != GST_EVENT_GAP) {
+    return nullptr;
+  }
+  GstClockTime first = 0;
+  GstClockTime length = 0;
+  gst_event_parse_gap(gap, &first, &length);
+  if (start < first || start > first + length) {
+    return nullptr;
+  }
+  return EventPtr(gst_event_new_gap(first, std::max(length, start - first + duration)));
 }
 
 }  // namespace gstvlm

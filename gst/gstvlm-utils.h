@@ -117,6 +117,10 @@ using PadPtr = std::unique_ptr<GstPad, Unref>;
 inline EventPtr ref_event(GstEvent* event) {
   return EventPtr(gst_event_ref(event));
 }
+/// A GAP event over `gap` and the time that follows, or is in it; null where `gap` is no such event
+/// or does not touch that time.
+EventPtr prolonged_gap(GstEvent* gap, uint64_t start, uint64_t duration);
+
 inline PadPtr ref_pad(GstPad* pad) {
   return PadPtr(GST_PAD_CAST(gst_object_ref(pad)));
 }

@@ -58,17 +58,22 @@ VLM_INLINE inline void packed_to_rgb(const Sample* from, const vlm::YuvMatrix& m
 }
 
 template <typename Sample>
-std::vector<uint8_t> rgb_of(const std::vector<uint8_t>& packed, const vlm::YuvMatrix& matrix) {
-  const auto* from = reinterpret_cast<const Sample*>(packed.data());
-  const size_t pixels = packed.size() / sizeof(Sample) / 4;
+std::vector<uint8_t> rgb_of(const std::vector<uint8_t>& packed, const GstVideoInfo& info) {
+  const vlm::YuvMatrix matrix = matrix_of(info);
+  const auto width = static_cast<size_t>(GST_VIDEO_INFO_WIDTH(&info));
+  const auto height = static_cast<size_t>(GST_VIDEO_INFO_HEIGHT(&info));
+  const auto stride = static_cast<size_t>(GST_VIDEO_INFO_PLANE_STRIDE(&info, 0));
   std::vector<uint8_t> rgb;
   // Filled as it grows: memory that is cleared first passes through the caches twice.
-  rgb.reserve(pixels * 3);
+  rgb.reserve(width * height * 3);
   uint8_t some[3 * kAtOnce];
-  for (size_t at = 0; at < pixels; at += kAtOnce) {
-    const size_t count = std::min(kAtOnce, pixels - at);
-    vlm::with_vectors([&]() VLM_INLINE { packed_to_rgb(from + 4 * at, matrix, count, some); });
-    rgb.insert(rgb.end(), some, some + 3 * count);
+  for (size_t y = 0; y < height; ++y) {
+    const auto* from = reinterpret_cast<const Sample*>(packed.data() + y * stride);
+    for (size_t at = 0; at < width; at += kAtOnce) {
+      const size_t count = std::min(kAtOnce, width - at);
+      vlm::with_vectors([&]() VLM_INLINE { packed_to_rgb(from + 4 * at, matrix, count, some); });
+      rgb.insert(rgb.end(), some, some + 3 * count);
+    }
   }
   return rgb;
 }
@@ -210,10 +215,9 @@ std::vector<uint8_t> by_rows(const GstVideoFrame& frame, Source differences) {
 
 }  // namespace
 
-std::vector<uint8_t> rgb_of_packed(const std::vector<uint8_t>& packed, const GstVideoInfo& info,
-                                   bool deep) {
-  const vlm::YuvMatrix matrix = matrix_of(info);
-  return deep ? rgb_of<uint16_t>(packed, matrix) : rgb_of<uint8_t>(packed, matrix);
+std::vector<uint8_t> rgb_of_packed(const std::vector<uint8_t>& packed, const GstVideoInfo& info) {
+  return GST_VIDEO_INFO_FORMAT(&info) == GST_VIDEO_FORMAT_AYUV64 ? rgb_of<uint16_t>(packed, info)
+                                                                 : rgb_of<uint8_t>(packed, info);
 }
 
 std::vector<uint8_t> rgb_of_planes(const GstVideoFrame& frame) {

@@ -10,10 +10,9 @@
 
 namespace gstvlm {
 
-/// The pixels of AYUV, or with `deep` of AYUV64, in `info`'s matrix and range, as 8-bit RGB.
-/// Reentrant.
-std::vector<uint8_t> rgb_of_packed(const std::vector<uint8_t>& packed, const GstVideoInfo& info,
-                                   bool deep);
+/// The pixels of AYUV or AYUV64, whichever `info` says, in its size, stride, matrix and range, as
+/// 8-bit RGB. Reentrant.
+std::vector<uint8_t> rgb_of_packed(const std::vector<uint8_t>& packed, const GstVideoInfo& info);
 
 /// The frame's pixels where it is 4:2:0 of 8 bits in the layouts of most decoders (I420, YV12, and
 /// NV12 with colour differences between the rows) and progressive; else nothing. Byte for byte what

@@ -8,6 +8,9 @@
 namespace gstvlm {
 namespace {
 
+// Shorter ones would fill the bus with what nobody can read.
+constexpr uint64_t kShortestStatsPeriod = GST_MSECOND;
+
 std::string name_of(GstElement* element) {
   const std::unique_ptr<gchar, Unref> name(gst_element_get_name(element));
   return name.get();
@@ -49,20 +52,21 @@ void Delivery::run() {
   Clock::time_point last_stats = Clock::now();
   while (true) {
     const uint64_t period = shared_.all_settings().stats_interval_ns;
-    const auto deadline = period == 0 ? std::nullopt : deadline_after(last_stats, period);
-    if (deadline && Clock::now() >= *deadline) {
-      last_stats = Clock::now();
-      GstStructure* stats = shared_.stats.snapshot(shared_.dispatcher.counts()).release();
-      gst_element_post_message(shared_.element,
-                               gst_message_new_element(GST_OBJECT(shared_.element), stats));
-      continue;
-    }
+    const auto deadline = period == 0
+                              ? std::nullopt
+                              : deadline_after(last_stats, std::max(period, kShortestStatsPeriod));
     Outcome outcome = shared_.dispatcher.next(deadline);
     if (outcome.kind == Outcome::Kind::kStopped) {
       return;
     }
     if (outcome.kind != Outcome::Kind::kTick) {
       handle(std::move(outcome));
+    }
+    if (deadline && Clock::now() >= *deadline) {
+      last_stats = Clock::now();
+      GstStructure* stats = shared_.stats.snapshot(shared_.dispatcher.counts()).release();
+      gst_element_post_message(shared_.element,
+                               gst_message_new_element(GST_OBJECT(shared_.element), stats));
     }
   }
 }

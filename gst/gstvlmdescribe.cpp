@@ -49,7 +49,9 @@
  * them when the model is to have them. They wait in the format in which they came, because any
  * scaling but the model's own would change what it sees. The bytes are copied and the buffer is
  * given back at once, so that cameras and decoders with few buffers go on, and those with many need
- * no more of them. A DRAIN query has the others copied and given back that are kept until the next
+ * no more of them. So there are copies of as many frames as #GstVlmDescribe:frames says for each
+ * window on its way: #GstVlmDescribe:max-pending and one of a recording, three of a live source.
+ * A DRAIN query has the others copied and given back that are kept until the next
  * frame comes or, with meta-policy=exact, until they are described.
  *
  * The model sees a frame as a viewer does: turned as `image-orientation` says, cropped, with square
@@ -76,7 +78,8 @@
  * of them is above NULL. An application may hold it itself: the message HAVE_CONTEXT of the type
  * `vlm.engine` brings it, and gst_element_set_context(), as an answer to NEED_CONTEXT or before,
  * gives it to an element, which then loads nothing. An element in READY loads ahead of need. What
- * could not be loaded is tried anew whenever it goes from READY to PAUSED.
+ * could not be loaded is tried anew whenever it is set from READY to PAUSED; on the way from NULL
+ * it is not, and one error says so.
  *
  * ## Changing what is asked
  * The prompt and every option of generation may change while playing and hold from the next window
@@ -91,7 +94,8 @@
  * show text and frames together: start and time are the video segment's time, the rate is rate
  * times applied rate, base stays. `pts`, `duration` and `frame-pts` in the structure are buffer
  * times of the video, as on the buffers themselves. Where a window gets no text (it was passed
- * over, or failed) a GAP event says so in its place.
+ * over, or failed) a GAP event says so in its place, and where a frame is in no window (live with
+ * interval=0, or `active` is false), or nothing is shown, one for that time.
  *
  * The element is a plain GstElement rather than a GstBaseTransform: it never transforms, it holds
  * EOS and (meta-policy=exact) video until texts are there, it has a second source pad with a thread
@@ -311,6 +315,23 @@ void describe_now(GstVlmDescribe* self) {
   gstvlm::guarded(self, [&] { self->d->stream.describe_now(); });
 }
 
+// Whether READY is only a step to more, of the element alone or of a bin that it is in.
+bool passes_ready(GstElement* element) {
+  gstvlm::ElementPtr at(GST_ELEMENT(gst_object_ref(element)));
+  while (at != nullptr) {
+    {
+      const ObjectLock lock(at.get());
+      if (GST_STATE_NEXT(at.get()) == GST_STATE_READY &&
+          GST_STATE_PENDING(at.get()) > GST_STATE_READY) {
+        return true;
+      }
+    }
+    GstObject* parent = gst_object_get_parent(GST_OBJECT(at.get()));
+    at.reset(parent == nullptr ? nullptr : GST_ELEMENT(parent));
+  }
+  return false;
+}
+
 bool start(GstVlmDescribe* self) {
   Describe& d = *self->d;
   if (!d.model.keep()) {
@@ -338,6 +359,7 @@ GstStateChangeReturn change_state(GstElement* element, GstStateChange transition
       d.shared.dispatcher.reset();
       d.shared.stats.reset();
       d.shared.traced = false;
+      d.model.set_passing(passes_ready(element));
       return d.model.prepare();
     }
     if (transition == GST_STATE_CHANGE_READY_TO_PAUSED) {

@@ -88,6 +88,18 @@ struct Dispatcher::Core {
     work.notify_all();
   }
 
+  void put(EventPtr event) GSTVLM_REQUIRES(mutex) {
+    if (stopped || flushing) {
+      return;
+    }
+    Slot slot;
+    slot.token = next_token++;
+    slot.phase = Slot::Phase::kEvent;
+    slot.event = std::move(event);
+    slots.push_back(std::move(slot));
+    output.notify_all();
+  }
+
   Offer add(Job job, Slot::Phase phase, bool closed) GSTVLM_REQUIRES(mutex) {
     if (const auto refused = refusal()) {
       return *refused;
@@ -409,15 +421,19 @@ void Dispatcher::close_window(uint64_t serial, const Times& times) {
 
 void Dispatcher::put_event(EventPtr event) {
   const Lock lock(core_->mutex);
-  if (core_->stopped || core_->flushing) {
-    return;
+  core_->put(std::move(event));
+}
+
+void Dispatcher::put_gap(uint64_t start, uint64_t duration) {
+  const Lock lock(core_->mutex);
+  if (!core_->slots.empty() && core_->slots.back().phase == Slot::Phase::kEvent) {
+    GstEvent* last = core_->slots.back().event.get();
+    if (EventPtr longer = prolonged_gap(last, start, duration)) {
+      core_->slots.back().event = std::move(longer);
+      return;
+    }
   }
-  Slot slot;
-  slot.token = core_->next_token++;
-  slot.phase = Slot::Phase::kEvent;
-  slot.event = std::move(event);
-  core_->slots.push_back(std::move(slot));
-  core_->output.notify_all();
+  core_->put(EventPtr(gst_event_new_gap(start, duration)));
 }
 
 Offer Dispatcher::drain(std::optional<Clock::time_point> deadline) {

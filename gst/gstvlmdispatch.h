@@ -149,6 +149,9 @@ class Dispatcher {
   /// Puts an event in its place behind the windows accepted so far.
   void put_event(EventPtr event);
 
+  /// The same for a time without a text; those that come one behind the other become one.
+  void put_gap(uint64_t start, uint64_t duration);
+
   /// Waits until all has been delivered. kPassedOver where `deadline` came first.
   Offer drain(std::optional<Clock::time_point> deadline);
 

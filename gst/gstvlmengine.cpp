@@ -274,8 +274,16 @@ void Loader::abandon() {
 }
 
 bool Loader::failed() const {
-  const Lock lock(mutex_);
-  return task_ != nullptr && task_->failed;
+  std::shared_ptr<Task> task;
+  {
+    const Lock lock(mutex_);
+    task = task_;
+  }
+  if (task == nullptr || !task->failed) {
+    return false;
+  }
+  const std::lock_guard posted(task->speaking);
+  return true;
 }
 
 void Loader::run(const std::shared_ptr<Task>& task) {
@@ -295,9 +303,9 @@ void Loader::run(const std::shared_ptr<Task>& task) {
   vlm::Result<std::shared_ptr<vlm::Engine>> engine =
       task->api->open_engine(task->spec, progress, task->stop.get_token());
   const bool loaded = engine.ok();
-  task->failed = !loaded;
   if (!loaded) {
     task->tell([&](GstElement* element) {
+      task->failed = true;
       post_progress(element, GST_PROGRESS_TYPE_ERROR, engine.error().message, 0);
       post_error(element, engine.error(), Stage::kLoad);
     });

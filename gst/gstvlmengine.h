@@ -43,7 +43,8 @@ class Loader {
   /// or an `announce` that has begun. After it, `done` is not called and nothing is posted.
   void abandon();
 
-  /// Whether the load failed. True before anybody hears of it.
+  /// Whether the load failed. True before anybody hears of it, and returned only when it has been
+  /// posted, or to who hears of it on the worker.
   bool failed() const;
 
  private:

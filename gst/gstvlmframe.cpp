@@ -9,6 +9,7 @@
 #include "gstvlmcolour.h"
 #include "gstvlmcuda.h"
 #include "gstvlmlayout.h"
+#include "gstvlmturn.h"
 #include "kernels/rounded.h"
 
 namespace gstvlm {
@@ -144,10 +145,12 @@ GstVideoInfo target_info(const GstVideoInfo& in, int width, int height) {
   GstVideoInfo out;
   gst_video_info_set_format(&out, target_format(in), static_cast<guint>(width),
                             static_cast<guint>(height));
-  if (GST_VIDEO_INFO_FORMAT(&out) == GST_VIDEO_FORMAT_RGB) {
-    out.stride[0] = width * 3;
-    out.size = static_cast<gsize>(width) * 3 * static_cast<gsize>(height);
-  }
+  // RGB is what the model gets, without bytes between rows. Else two pixels at a time are written,
+  // which GStreamer 1.22 (UYVY) must not be asked for where every other row is not aligned to them.
+  out.stride[0] = GST_VIDEO_INFO_FORMAT(&out) == GST_VIDEO_FORMAT_RGB
+                      ? width * 3
+                      : GST_ROUND_UP_16(out.stride[0]);
+  out.size = static_cast<gsize>(out.stride[0]) * static_cast<gsize>(height);
   if (!GST_VIDEO_INFO_IS_RGB(&in)) {
     out.colorimetry = in.colorimetry;
   }
@@ -158,12 +161,11 @@ GstVideoInfo target_info(const GstVideoInfo& in, int width, int height) {
   return out;
 }
 
-// Rows of 16-bit alpha, red, green and blue to 8 bits, rounded to the nearest.
-void deep_to_rgb(const std::vector<uint8_t>& packed, std::vector<uint8_t>& rgb) {
-  const auto* from = reinterpret_cast<const uint16_t*>(packed.data());
-  for (size_t to = 0; to < rgb.size(); to += 3, from += 4) {
+// A row of 16-bit alpha, red, green and blue to 8 bits, rounded to the nearest.
+void deep_to_rgb(const uint16_t* from, uint8_t* to, size_t count) {
+  for (size_t i = 0; i < count; ++i, from += 4, to += 3) {
     for (size_t c = 0; c < 3; ++c) {
-      rgb[to + c] = static_cast<uint8_t>((from[c + 1] * 255U + 32895U) >> 16);
+      to[c] = static_cast<uint8_t>((from[c + 1] * 255U + 32895U) >> 16);
     }
   }
 }
@@ -247,7 +249,8 @@ vlm::Result<vlm::Frame> FrameConverter::convert(GstBuffer* buffer) {
       return bad_buffer(look_.info, buffer);
     }
   }
-  return turned(std::move(picture), look_.orientation);
+  turn(picture, look_.orientation, spare_);
+  return picture;
 }
 
 // In one pass, where the picture is all of a frame in a layout that has one.
@@ -294,16 +297,20 @@ bool FrameConverter::run(const GstVideoFrame& frame, vlm::Frame& picture) {
     return true;
   }
   if (GST_VIDEO_INFO_IS_YUV(&out_)) {
-    picture.rgb =
-        rgb_of_packed(packed_, out_, GST_VIDEO_INFO_FORMAT(&out_) == GST_VIDEO_FORMAT_AYUV64);
+    picture.rgb = rgb_of_packed(packed_, out_);
     return true;
   }
+  const auto width = static_cast<size_t>(picture.width);
   picture.rgb.resize(pixels * 3);
-  if (narrow) {
-    stretch(reinterpret_cast<const uint16_t*>(packed_.data()) + 1, 4, out_, picture.rgb.data(),
-            pixels);
-  } else {
-    deep_to_rgb(packed_, picture.rgb);
+  for (size_t y = 0; y < static_cast<size_t>(picture.height); ++y) {
+    const auto* from =
+        reinterpret_cast<const uint16_t*>(packed_.data() + y * static_cast<size_t>(out_.stride[0]));
+    uint8_t* to = picture.rgb.data() + y * width * 3;
+    if (narrow) {
+      stretch(from + 1, 4, out_, to, width);
+    } else {
+      deep_to_rgb(from, to, width);
+    }
   }
   return true;
 }
@@ -354,33 +361,6 @@ bool FrameConverter::prepare(const GstVideoInfo& mapped, const Region& region) {
       nullptr);
   converter_.reset(gst_video_converter_new(&in_, &out_, config));
   return converter_ != nullptr;
-}
-
-vlm::Frame turned(vlm::Frame frame, GstVideoOrientationMethod method) {
-  const vlm::PictureTurn turn = turn_of(method);
-  if (!turn.swap && !turn.from_right && !turn.from_bottom) {
-    return frame;
-  }
-  const int width = frame.width;
-  const int height = frame.height;
-  vlm::Frame out{turn.swap ? height : width, turn.swap ? width : height, {}};
-  out.rgb.resize(frame.rgb.size());
-  for (int y = 0; y < out.height; ++y) {
-    for (int x = 0; x < out.width; ++x) {
-      const int along = turn.swap ? y : x;
-      const int across = turn.swap ? x : y;
-      const int from_x = turn.from_right ? width - 1 - along : along;
-      const int from_y = turn.from_bottom ? height - 1 - across : across;
-      const size_t from =
-          (static_cast<size_t>(from_y) * static_cast<size_t>(width) + static_cast<size_t>(from_x)) *
-          3;
-      const size_t to =
-          (static_cast<size_t>(y) * static_cast<size_t>(out.width) + static_cast<size_t>(x)) * 3;
-      std::copy_n(frame.rgb.begin() + static_cast<std::ptrdiff_t>(from), 3,
-                  out.rgb.begin() + static_cast<std::ptrdiff_t>(to));
-    }
-  }
-  return out;
 }
 
 }  // namespace gstvlm

@@ -63,9 +63,7 @@ class FrameConverter {
   Region region_;
   std::unique_ptr<GstVideoConverter, FreeConverter> converter_;
   std::vector<uint8_t> packed_;  // its output, before the colour matrix
+  std::vector<uint8_t> spare_;   // turns by a quarter write here
 };
-
-/// Turns `frame` as `method` says. Pure.
-vlm::Frame turned(vlm::Frame frame, GstVideoOrientationMethod method);
 
 }  // namespace gstvlm

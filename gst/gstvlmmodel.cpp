@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "gstvlmmodel.h"
 
+#include <utility>
+
 #include "gstvlmcontext.h"
 #include "gstvlmcuda.h"
 
@@ -33,7 +35,11 @@ bool Model::prepare() {
 }
 
 bool Model::keep() {
+  const bool passing = std::exchange(passing_, false);
   if (loader_.failed() && !shared_.dispatcher.ready()) {
+    if (passing) {
+      return false;
+    }
     spec_.reset();  // its load failed, and what was wrong may have been mended
   }
   return is_current(shared_.all_settings().spec) || prepare();

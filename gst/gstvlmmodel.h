@@ -21,7 +21,12 @@ class Model {
   /// or its load, stays as it was.
   bool prepare();
 
-  /// The same, where the model that is set is neither there nor on its way.
+  /// Whether the element goes on from READY at once, so that a load that fails meanwhile is not
+  /// tried, and complained of, once more on the way.
+  void set_passing(bool passing) { passing_ = passing; }
+
+  /// As prepare(), where the model that is set is neither there nor on its way. False also where
+  /// its load has failed on the way through READY, which was posted then.
   bool keep();
 
   /// Lets go of the engine, or of its load.
@@ -40,6 +45,7 @@ class Model {
   Shared& shared_;
   Loader loader_;
   std::optional<vlm::ModelSpec> spec_;  // of what is loaded or being loaded
+  bool passing_ = false;
 };
 
 }  // namespace gstvlm

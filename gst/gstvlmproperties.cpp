@@ -273,15 +273,20 @@ void install_deliveries(GObjectClass* klass) {
   /**
    * GstVlmDescribe:max-held-bytes:
    *
-   * meta-policy=exact: bytes of video that may be held. A window larger than that is an error.
+   * meta-policy=exact: bytes of video that may be held until they are described. A window larger
+   * than that is an error. The frames that the model is to look at do not count, with any policy:
+   * there is a copy of each, for as many windows as may be on their way. Those are max-pending and
+   * one more of a recording, three of a live source, with as many pictures each as `frames` says,
+   * of the frame's bytes or of 3 for each pixel where that is more.
    *
    * Since: 0.1
    */
   g_object_class_install_property(
       klass, PROP_MAX_HELD_BYTES,
       g_param_spec_uint64("max-held-bytes", "Max held bytes",
-                          "meta-policy=exact: bytes of video that may be held", 0, G_MAXUINT64,
-                          DEFAULT_MAX_HELD_BYTES, kPlaying));
+                          "meta-policy=exact: bytes of video that may be held until they are "
+                          "described; copies of frames for the model do not count",
+                          0, G_MAXUINT64, DEFAULT_MAX_HELD_BYTES, kPlaying));
   /**
    * GstVlmDescribe:partial:
    *
@@ -320,15 +325,15 @@ void install_deliveries(GObjectClass* klass) {
   /**
    * GstVlmDescribe:stats-interval:
    *
-   * Period in nanoseconds of the element message `vlm-stats`; 0: none.
+   * Period in nanoseconds of the element message `vlm-stats`, of a millisecond at least; 0: none.
    *
    * Since: 0.1
    */
   g_object_class_install_property(
       klass, PROP_STATS_INTERVAL,
       g_param_spec_uint64("stats-interval", "Stats interval",
-                          "Period of `vlm-stats` messages in nanoseconds (0: none)", 0, G_MAXINT64,
-                          DEFAULT_STATS_INTERVAL, kPlaying));
+                          "Period of `vlm-stats` messages in nanoseconds, 1 ms at least (0: none)",
+                          0, G_MAXINT64, DEFAULT_STATS_INTERVAL, kPlaying));
   /**
    * GstVlmDescribe:last-description:
    *

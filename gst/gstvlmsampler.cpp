@@ -87,6 +87,8 @@ GstFlowReturn Sampler::gap(uint64_t start_ns, uint64_t end_ns) {
       return flow;
     }
   } while (steps.more);
+  // What goes on through the gap; a window that ended at it has nothing of it.
+  frame_serial_ = open_serial();
   return GST_FLOW_OK;
 }
 

@@ -51,7 +51,7 @@ class Sampler {
 
   /// Serial of the window that the last frame belongs to; kNoTime where there is none.
   uint64_t open_serial() const { return picker_.open_serial(); }
-  /// The same for the frame given last, even if its window is closed already.
+  /// The same for the frame or gap given last, even if its window is closed already.
   uint64_t frame_serial() const { return frame_serial_; }
 
  private:

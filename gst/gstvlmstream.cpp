@@ -71,6 +71,8 @@ GstFlowReturn Stream::chain(BufferPtr buffer) {
   const std::optional<Moment> moment = place(buffer.get());
   if (moment) {
     gst_object_sync_values(GST_OBJECT(shared_.element), moment->time.start_ns);
+    // First, since its text may be ready before anything else is done here.
+    shared_.newest_time = moment->time.start_ns;
   }
   const bool active = shared_.streaming().active;
   if (const GstFlowReturn flow = look_at(buffer.get(), moment, active); flow != GST_FLOW_OK) {
@@ -80,8 +82,7 @@ GstFlowReturn Stream::chain(BufferPtr buffer) {
     return GST_FLOW_ERROR;
   }
   if (moment) {
-    shared_.newest_time = moment->time.start_ns;
-    declare_silent(moment->time, active);
+    declare_silent(moment->time);
   }
   return pass(std::move(buffer), moment);
 }
@@ -280,12 +281,12 @@ void Stream::put_text_event(EventPtr event) {
 }
 
 // Those behind the text pad need not wait for what will not come.
-void Stream::declare_silent(const FrameTime& time, bool active) {
+void Stream::declare_silent(const FrameTime& time) {
   const uint64_t duration = time.duration_ns == kNoTime ? 0 : time.duration_ns;
   if (shared_.text_on_arrival) {
     shared_.text.put_gap(time.start_ns, duration);
-  } else if (!active && shared_.text.flow() != GST_FLOW_NOT_LINKED) {
-    shared_.dispatcher.put_event(EventPtr(gst_event_new_gap(time.start_ns, duration)));
+  } else if (sampler_.frame_serial() == kNoTime && shared_.text.flow() != GST_FLOW_NOT_LINKED) {
+    shared_.dispatcher.put_gap(time.start_ns, duration);
   }
 }
 
@@ -424,7 +425,7 @@ bool Stream::show_nothing(uint64_t pts, uint64_t stop) {
     return false;
   }
   shared_.newest_time = silent.start_ns;
-  declare_silent(silent, shared_.streaming().active);
+  declare_silent(silent);
   return true;
 }
 

@@ -48,7 +48,7 @@ class Stream {
   GstFlowReturn pass(BufferPtr buffer, const std::optional<Moment>& moment);
   GstFlowReturn push(BufferPtr buffer);
   GstFlowReturn release_held();
-  void declare_silent(const FrameTime& time, bool active);
+  void declare_silent(const FrameTime& time);
 
   Shared& shared_;
   GstPad* const sink_;

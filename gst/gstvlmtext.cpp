@@ -207,14 +207,10 @@ void TextOutput::put_gap_locked(uint64_t pts, uint64_t duration) {
     return;
   }
   position_ = pts + duration;
-  if (!queue_.empty() && is_event(queue_.back().get(), GST_EVENT_GAP)) {
-    GstClockTime start = 0;
-    GstClockTime length = 0;
-    gst_event_parse_gap(GST_EVENT_CAST(queue_.back().get()), &start, &length);
-    if (pts >= start && pts <= start + length) {
-      const GstClockTime end = std::max<GstClockTime>(start + length, pts + duration);
+  if (!queue_.empty() && GST_IS_EVENT(queue_.back().get())) {
+    if (EventPtr longer = prolonged_gap(GST_EVENT_CAST(queue_.back().get()), pts, duration)) {
       queue_.pop_back();
-      put(EventPtr(gst_event_new_gap(start, end - start)));
+      put(std::move(longer));
       return;
     }
   }

@@ -62,6 +62,15 @@ bool file_exists(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0;
 }
 
+void refuse_pointer(const std::string& path, std::string_view start) {
+  if (start.starts_with("version https://git-lfs")) {
+    throw Failure(ErrorKind::kInvalidModel,
+                  path +
+                      ": is only the pointer that Git LFS keeps in place of the file; run git lfs "
+                      "pull");
+  }
+}
+
 std::string read_small_file(const std::string& path, size_t max_bytes) {
   struct stat info;
   if (::stat(path.c_str(), &info) != 0) {
@@ -78,8 +87,10 @@ std::string read_small_file(const std::string& path, size_t max_bytes) {
   std::ifstream stream(path, std::ios::binary);
   std::string text(static_cast<size_t>(info.st_size), '\0');
   if (!stream || !stream.read(text.data(), static_cast<std::streamsize>(text.size()))) {
-    throw Failure(ErrorKind::kNotFound, path + ": cannot be read");
+    throw Failure(ErrorKind::kNotFound,
+                  path + ": cannot be read; check its permissions, or fetch it again");
   }
+  refuse_pointer(path, text);
   return text;
 }
 

@@ -17,8 +17,12 @@ using Json = nlohmann::json;
 /// Whether `path` names something that is there. Reentrant.
 bool file_exists(const std::string& path);
 
+/// Throws Failure (kInvalidModel) where a file that begins like this is only what Git LFS keeps in
+/// its place.
+void refuse_pointer(const std::string& path, std::string_view start);
+
 /// Content of a small file. Throws Failure: kNotFound where it is absent or can't be read,
-/// kInvalidModel where it is larger than `max_bytes`.
+/// kInvalidModel where it is larger than `max_bytes` or only a pointer of Git LFS.
 std::string read_small_file(const std::string& path, size_t max_bytes);
 
 /// Parses untrusted JSON. Throws Failure of kInvalidModel, naming `file`, for broken text, nesting

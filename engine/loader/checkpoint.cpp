@@ -129,6 +129,16 @@ void check_tiles(const ModelConfig& model, const PreprocessorConfig& preprocesso
   }
 }
 
+/// What to do about a tokenizer that knows nothing of pictures, or has them at another number.
+std::string image_token_advice(const std::string& directory) {
+  const std::string names = "tokenizer_config.json";
+  if (file_exists(directory + "/" + names) || file_exists(directory + "/added_tokens.json")) {
+    return "; its files are of another model, copy them from the checkpoint's source";
+  }
+  return "; " + names +
+         ", which gives its number, is missing: copy it from the checkpoint's source";
+}
+
 void check_image_token(const ModelConfig& model, const Tokenizer& tokenizer,
                        const std::string& directory) {
   const auto image = tokenizer.id_of("<image>");
@@ -137,7 +147,7 @@ void check_image_token(const ModelConfig& model, const Tokenizer& tokenizer,
                   directory + ": the tokenizer has " +
                       (image ? "<image> as id " + std::to_string(*image) : "no token <image>") +
                       ", but image_token_index in config.json is " +
-                      std::to_string(model.image_token_id));
+                      std::to_string(model.image_token_id) + image_token_advice(directory));
   }
 }
 

@@ -94,15 +94,17 @@ TensorFile map_safetensors(const std::string& path) {
   const auto mapping = std::make_shared<const MappedFile>(path);
   const std::byte* data = mapping->data();
   const uint64_t size = mapping->size();
+  refuse_pointer(path, {reinterpret_cast<const char*>(data), std::min<size_t>(size, 64)});
   if (size < kLengthBytes + 2) {
-    fail(path, "is " + std::to_string(size) + " bytes long, too short for a safetensors file");
+    fail(path, "is " + std::to_string(size) +
+                   " bytes long, too short for a safetensors file; fetch it again");
   }
   uint64_t header_size = 0;
   for (int i = 7; i >= 0; --i) header_size = header_size << 8 | std::to_integer<uint64_t>(data[i]);
   if (header_size > kMaxHeader || header_size > size - kLengthBytes) {
     fail(path, "its header claims " + std::to_string(header_size) +
                    " bytes, but the file ends after " + std::to_string(size) +
-                   "; it is cut short or no safetensors file");
+                   "; it is cut short or no safetensors file, fetch it again");
   }
   const std::string_view text(reinterpret_cast<const char*>(data) + kLengthBytes, header_size);
   const Json header = parse_json(text, path);

@@ -22,7 +22,8 @@ MappedFile::MappedFile(const std::string& path) {
   if (fd < 0 || ::fstat(fd, &info) != 0) {
     const int error = errno;
     if (fd >= 0) ::close(fd);
-    throw Failure(ErrorKind::kNotFound, path + ": cannot be read: " + std::strerror(error));
+    throw Failure(ErrorKind::kNotFound, path + ": cannot be read: " + std::strerror(error) +
+                                            "; check its permissions, or fetch it again");
   }
   size_ = S_ISREG(info.st_mode) ? static_cast<size_t>(info.st_size) : 0;
   if (size_ > 0) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/failure.h"
+#include "base/json.h"
 #include "loader/pickle.h"
 #include "loader/zip.h"
 
@@ -41,9 +42,7 @@ void check_beginning(const MappedFile& file, const std::string& path) {
                       ": was saved in the format of torch before 1.6; load it with torch.load "
                       "and save it again with torch.save");
   }
-  if (start.starts_with("version https://git-lfs")) {
-    fail(path, "is only the pointer that Git LFS keeps in place of the file; run git lfs pull");
-  }
+  refuse_pointer(path, start);
   if (!start.starts_with("PK\x03\x04")) fail(path, "is no file of torch.save");
 }
 

@@ -89,6 +89,21 @@ std::map<std::string, std::vector<std::string>> read_index(const std::string& pa
   return shards;
 }
 
+/// Refuses a checkpoint that lacks files of its index.
+void check_files(const std::string& directory, const std::string& index,
+                 const std::map<std::string, std::vector<std::string>>& shards) {
+  std::vector<std::string> absent;
+  for (const auto& [name, listed] : shards) {
+    if (!file_exists(directory + "/" + name)) absent.push_back(name);
+  }
+  if (absent.empty()) return;
+  const std::string others =
+      absent.size() == 1 ? "" : " with " + std::to_string(absent.size() - 1) + " more of its files";
+  throw Failure(ErrorKind::kNotFound,
+                directory + "/" + absent.front() + ": is missing" + others + ", though " + index +
+                    " places tensors in it; fetch what is missing from the checkpoint's source");
+}
+
 void check_shard(const TensorFile& file, const std::vector<std::string>& listed,
                  const std::string& index) {
   std::set<std::string_view> held;
@@ -172,7 +187,9 @@ void Weights::add_directory(const std::string& directory, Renaming rename) {
     const std::string index = directory + "/" + names.index;
     if (file_exists(single)) return add_file(single, rename);
     if (!file_exists(index)) continue;
-    for (const auto& [name, listed] : read_index(index)) {
+    const auto shards = read_index(index);
+    check_files(directory, index, shards);
+    for (const auto& [name, listed] : shards) {
       const TensorFile shard = map_tensors(directory + "/" + name);
       check_shard(shard, listed, index);
       add(shard, rename);

@@ -328,5 +328,24 @@ TEST(Delivery, memory_does_not_grow_with_the_windows) {
   }
 }
 
+// Messages that would follow each other at once leave time for texts, and for a stop.
+TEST(Delivery, shortest_stats_interval_holds_up_nothing) {
+  Rig rig("mode=recorded interval=100000000 stats-interval=1");
+  const gint64 before = g_get_monotonic_time();
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 500 * GST_MSECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  ASSERT_EQ(gst_element_set_state(rig.element, GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+  const gint64 passed_us = g_get_monotonic_time() - before;
+  int descriptions = 0;
+  gint64 stats = 0;
+  while (const MessagePtr message = rig.messages->next(GST_MESSAGE_ELEMENT, 0)) {
+    stats += gst_message_has_name(message.get(), "vlm-stats") != FALSE ? 1 : 0;
+    descriptions += description(message.get()) != nullptr ? 1 : 0;
+  }
+  EXPECT_EQ(descriptions, 5);
+  EXPECT_LE(stats, passed_us / 1000 + 1000);  // those since NULL
+}
+
 }  // namespace
 }  // namespace element_test

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #define GST_CAT_DEFAULT gst_vlm_debug
 
@@ -56,6 +57,7 @@ class Manual : public vlm::Engine {
 class Dispatch : public ::testing::Test {
  protected:
   void SetUp() override {
+    gst_init(nullptr, nullptr);
     engine = std::make_shared<Manual>();
     dispatcher.reset();
     dispatcher.start();
@@ -123,6 +125,26 @@ TEST_F(Dispatch, events_keep_their_place) {
   EXPECT_EQ(next_text(), "a");
   EXPECT_EQ(next().kind, Outcome::Kind::kEvent);
   EXPECT_EQ(next_text(), "b");
+}
+
+TEST_F(Dispatch, gaps_behind_each_other_are_one) {
+  recorded(0);
+  for (uint64_t i = 0; i < 3; ++i) {
+    dispatcher.put_gap(100 + i * 10, 10);
+  }
+  dispatcher.put_gap(500, 10);
+  engine->answer(1, "a");
+  EXPECT_EQ(next_text(), "a");
+  for (const auto& [from, length] : {std::pair<GstClockTime, GstClockTime>{100, 30}, {500, 10}}) {
+    const Outcome outcome = next();
+    ASSERT_EQ(outcome.kind, Outcome::Kind::kEvent);
+    GstClockTime start = 0;
+    GstClockTime duration = 0;
+    gst_event_parse_gap(outcome.event.get(), &start, &duration);
+    EXPECT_EQ(start, from);
+    EXPECT_EQ(duration, length);
+  }
+  EXPECT_EQ(next().kind, Outcome::Kind::kTick);
 }
 
 TEST_F(Dispatch, live_keeps_one_and_the_newest) {

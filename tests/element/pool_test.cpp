@@ -6,13 +6,16 @@
 #include <gst/allocators/gstfdmemory.h>
 #include <gst/video/video.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "element_support.h"
@@ -215,6 +218,41 @@ TEST(Pool, memory_of_a_device_is_given_back_where_the_pool_tells_no_bound) {
     gst_memory_unref(memory);
   }
   gst_object_unref(allocator);
+}
+
+// What waits for the model is bounded by windows and frames, whatever max-held-bytes says.
+TEST(Pool, pictures_for_the_model_are_those_of_the_windows_on_their_way) {
+  constexpr gsize kSize = 512 * 512 * 3;
+  constexpr int kPictures = (2 + 1) * 3;
+  Rig rig(
+      "mode=recorded interval=120000000 frames=3 max-pending=2 max-held-bytes=1 model=fake:sum");
+  rig.begin("video/x-raw,format=RGB,width=512,height=512,framerate=25/1");
+  close_gate();
+  const auto taken = [] {
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  const size_t before = taken();
+  std::atomic<int> flow = GST_FLOW_CUSTOM_SUCCESS;
+  std::thread pusher([&] {
+    GstFlowReturn last = GST_FLOW_OK;
+    for (guint64 i = 0; i < 100 && last == GST_FLOW_OK; ++i) {
+      last = gst_harness_push(
+          rig.video, solid_frame(kSize, (20 + i * 40) * GST_MSECOND, 40 * GST_MSECOND).release());
+      rig.buffers();
+    }
+    flow = last;
+  });
+  EXPECT_TRUE(eventually([&] { return stat(rig.element, "frames") == kPictures; }));
+  g_usleep(100 * 1000);
+  EXPECT_EQ(stat(rig.element, "frames"), static_cast<guint64>(kPictures));
+  EXPECT_GT(taken() - before, (kPictures - 1) * kSize);
+  // Besides frames on their way through, and copies whose memory is used again.
+  EXPECT_LT(taken() - before, 2 * kPictures * kSize);
+  rig.push_event(gst_event_new_flush_start());
+  pusher.join();
+  EXPECT_EQ(flow, GST_FLOW_FLUSHING);
+  open_gate();
 }
 
 }  // namespace

@@ -331,6 +331,49 @@ TEST(State, failed_load_is_tried_again_and_says_why) {
   }
 }
 
+/// Holds the change of state at `describe` in READY until its load has failed.
+struct Holder {
+  std::atomic<int> errors = 0;
+  static GstBusSyncReply hear(GstBus*, GstMessage* message, gpointer data) {
+    auto* self = static_cast<Holder*>(data);
+    GstState next = GST_STATE_NULL;
+    if (GST_OBJECT_NAME(GST_MESSAGE_SRC(message)) != std::string("describe")) {
+      return GST_BUS_PASS;
+    }
+    if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR) {
+      ++self->errors;
+    } else if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_STATE_CHANGED) {
+      gst_message_parse_state_changed(message, nullptr, &next, nullptr);
+      if (next == GST_STATE_READY) {
+        EXPECT_TRUE(eventually([&] { return self->errors > 0; }));
+      }
+    }
+    return GST_BUS_PASS;
+  }
+};
+
+// READY is passed on the way, and what was loaded there in vain is not loaded once more.
+TEST(State, failed_load_is_said_once_for_each_attempt) {
+  Holder holder;
+  Pipeline pipeline(
+      "videotestsrc num-buffers=3 ! video/x-raw,width=32,height=16 ! "
+      "bin.( vlmdescribe name=describe mode=recorded model=fake:once,fail-load ) ! fakesink");
+  gst_bus_set_sync_handler(GST_ELEMENT_BUS(pipeline.pipeline), Holder::hear, &holder, nullptr);
+  EXPECT_EQ(pipeline.set_state(GST_STATE_PLAYING), GST_STATE_CHANGE_FAILURE);
+  EXPECT_EQ(holder.errors, 1);
+  // An attempt of its own.
+  const ElementPtr describe = pipeline["describe"];
+  gst_element_set_state(describe.get(), GST_STATE_PAUSED);
+  EXPECT_TRUE(eventually([&] { return holder.errors == 2; }));
+  EXPECT_EQ(pipeline.set_state(GST_STATE_NULL), GST_STATE_CHANGE_SUCCESS);
+  // Where READY was asked for by itself, more is another attempt, too.
+  holder.errors = 0;
+  EXPECT_EQ(pipeline.set_state(GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+  EXPECT_EQ(holder.errors, 1);
+  pipeline.set_state(GST_STATE_PAUSED);
+  EXPECT_TRUE(eventually([&] { return holder.errors == 2; }));
+}
+
 TEST(State, model_refused_after_a_failed_load_is_refused_each_time) {
   Rig rig("mode=recorded interval=100000000 model=fake:load=100,fail-first,text=now");
   EXPECT_EQ(rig.messages->next_error(), "A tensor is missing.");

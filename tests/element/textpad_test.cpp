@@ -285,5 +285,44 @@ TEST(SilentWindows, are_gaps_where_no_frame_can_be_read) {
   EXPECT_EQ(stat(rig.element, "failed"), 5u);
 }
 
+// With interval=0 most frames of a live source are in no window.
+TEST(SilentWindows, frames_without_a_window_are_gaps_while_the_model_is_loaded) {
+  Rig rig("mode=live text-timing=window interval=0 model=fake:load=100000");
+  Branch branch(rig);
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, GST_SECOND), GST_FLOW_OK);
+  EXPECT_TRUE(eventually([&] { return branch.silent(0, GST_SECOND); }));
+}
+
+TEST(SilentWindows, frames_that_the_model_has_no_time_for_are_one_gap_behind_the_text) {
+  Rig rig("mode=live text-timing=window interval=0 model=fake:busy-with-one");
+  Branch branch(rig);
+  ASSERT_TRUE(
+      eventually([&] { return rig.messages->next(GST_MESSAGE_HAVE_CONTEXT, 0) != nullptr; }));
+  rig.begin();
+  close_gate();
+  ASSERT_EQ(rig.push_range(0, GST_SECOND), GST_FLOW_OK);
+  EXPECT_EQ(stat(rig.element, "waiting"), 1u);
+  open_gate();
+  EXPECT_TRUE(eventually([&] { return branch.silent(40 * GST_MSECOND, GST_SECOND); }));
+  EXPECT_FALSE(branch.silent(0, 40 * GST_MSECOND));
+  EXPECT_EQ(branch.texts, 1);
+  EXPECT_EQ(branch.count(GST_EVENT_GAP), 2);  // with the one that lets sinks preroll
+}
+
+TEST(SilentWindows, are_gaps_where_nothing_is_shown) {
+  Rig rig("mode=live text-timing=window interval=1000000000 model=fake:shows-nothing");
+  Branch branch(rig);
+  ASSERT_TRUE(
+      eventually([&] { return rig.messages->next(GST_MESSAGE_HAVE_CONTEXT, 0) != nullptr; }));
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 800 * GST_MSECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.push_event(gst_event_new_gap(800 * GST_MSECOND, 100 * GST_MSECOND)));
+  EXPECT_FALSE(branch.silent(800 * GST_MSECOND, 900 * GST_MSECOND));  // inside of the window
+  ASSERT_TRUE(rig.push_event(gst_event_new_gap(900 * GST_MSECOND, 4 * GST_SECOND)));
+  EXPECT_TRUE(eventually([&] { return branch.silent(900 * GST_MSECOND, 4900 * GST_MSECOND); }));
+  EXPECT_EQ(branch.texts, 1);
+}
+
 }  // namespace
 }  // namespace element_test

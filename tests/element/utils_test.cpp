@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <new>
+#include <utility>
 
 namespace gstvlm {
 namespace {
@@ -35,6 +36,25 @@ TEST(utils, want_of_memory_says_what_to_do) {
   gst_element_set_state(pipeline, GST_STATE_NULL);
   gst_object_unref(bus);
   gst_object_unref(pipeline);
+}
+
+TEST(utils, gaps_grow_by_what_touches_them) {
+  const EventPtr gap(gst_event_new_gap(100, 50));
+  const auto grown = [&](uint64_t start, uint64_t duration) {
+    const EventPtr longer = prolonged_gap(gap.get(), start, duration);
+    GstClockTime from = 0;
+    GstClockTime length = 0;
+    if (longer != nullptr) {
+      gst_event_parse_gap(longer.get(), &from, &length);
+    }
+    return std::pair(from, length);
+  };
+  EXPECT_EQ(grown(150, 10), std::pair(GstClockTime{100}, GstClockTime{60}));
+  EXPECT_EQ(grown(120, 10), std::pair(GstClockTime{100}, GstClockTime{50}));
+  EXPECT_EQ(grown(151, 10), std::pair(GstClockTime{0}, GstClockTime{0}));
+  EXPECT_EQ(grown(99, 10), std::pair(GstClockTime{0}, GstClockTime{0}));
+  const EventPtr other(gst_event_new_eos());
+  EXPECT_EQ(prolonged_gap(other.get(), 150, 10), nullptr);
 }
 
 }  // namespace

@@ -56,7 +56,20 @@ TEST(checkpoint, each_absent_file_is_named) {
     ASSERT_FALSE(opened) << name;
     EXPECT_EQ(opened.error().kind, ErrorKind::kNotFound);
     EXPECT_NE(opened.error().message.find(name), std::string::npos) << opened.error().message;
+    EXPECT_NE(opened.error().message.find("; "), std::string::npos) << opened.error().message;
   }
+}
+
+TEST(checkpoint, absent_configuration_of_the_tokenizer_is_named) {
+  const TemporaryDirectory directory;
+  SmallCheckpoint().write(directory);
+  directory.remove("tokenizer_config.json");
+  const auto opened = open(directory);
+  ASSERT_FALSE(opened);
+  EXPECT_NE(
+      opened.error().message.find("tokenizer_config.json, which gives its number, is missing"),
+      std::string::npos)
+      << opened.error().message;
 }
 
 TEST(checkpoint, every_start_of_every_file_is_refused_and_never_crashes) {

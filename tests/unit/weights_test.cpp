@@ -135,7 +135,8 @@ TEST(weights, all_spellings_mean_one_tensor) {
             "multi_modal_projector.linear_1.bias");
   for (const auto& [spelling, name] : std::vector<std::pair<const char*, const char*>>{
            {"model.embed_tokens.weight", "language_model.model.embed_tokens.weight"},
-           {"model.layers.3.mlp.up_proj.weight", "language_model.model.layers.3.mlp.up_proj.weight"},
+           {"model.layers.3.mlp.up_proj.weight",
+            "language_model.model.layers.3.mlp.up_proj.weight"},
            {"model.norm.weight", "language_model.model.norm.weight"},
            {"model.image_newline", "image_newline"},
            {"model.mm_projector.weight", "multi_modal_projector.linear_1.weight"},
@@ -241,13 +242,23 @@ TEST(weights, shards_come_together_through_the_index) {
   };
   EXPECT_EQ(index({{"a", "one.safetensors"}, {"b", "two.safetensors"}}), "");
   EXPECT_HAS(index({{"a", "one.safetensors"}, {"b", "one.safetensors"}}), "tensor b is missing");
-  EXPECT_HAS(index({{"a", "one.safetensors"}, {"b", "three.safetensors"}}), "three.safetensors");
+  const Json absent = {{"a", "one.safetensors"}, {"b", "three.safetensors"}};
+  EXPECT_HAS(index(absent), directory.file("three.safetensors") + ": is missing, though " +
+                                directory.file("model.safetensors.index.json"));
+  EXPECT_HAS(index(absent), "; fetch");
+  EXPECT_HAS(index({{"a", "three.safetensors"}, {"b", "two.safetensors"}, {"c", "x.safetensors"}}),
+             "three.safetensors: is missing with 1 more of its files");
   EXPECT_HAS(index({{"a", "../one.safetensors"}}), "weight_map.a");
   EXPECT_HAS(index({{"a", "/etc/passwd"}}), "weight_map.a");
   EXPECT_HAS(index({{"a", 1}}), "weight_map.a");
   EXPECT_HAS(index(Json::array()), "weight_map");
   directory.write("two.safetensors", test::safetensors({{"a", {2}}, {"b", {2}}}));
   EXPECT_HAS(index({{"a", "one.safetensors"}, {"b", "two.safetensors"}}), "stored twice");
+}
+
+TEST(weights, pointers_of_git_lfs_are_told_apart) {
+  EXPECT_HAS(complaint_about("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+             "git lfs pull");
 }
 
 TEST(weights, absent_files_are_named) {
