@@ -67,6 +67,14 @@ bool HugeMemory::available() {
   return there;
 }
 
+void HugeMemory::let_go(void* block) {
+  delete static_cast<std::shared_ptr<Block>*>(block);
+}
+
+bool HugeMemory::holds(const at::Tensor& tensor) {
+  return tensor.storage().data_ptr().get_deleter() == let_go;
+}
+
 at::Tensor HugeMemory::take(at::IntArrayRef sizes, at::ScalarType type) {
   size_t bytes = c10::elementSize(type);
   for (const int64_t size : sizes) bytes *= static_cast<size_t>(size);
@@ -78,9 +86,10 @@ at::Tensor HugeMemory::take(at::IntArrayRef sizes, at::ScalarType type) {
   }
   std::byte* data = block_->data() + used_;
   used_ += round_up(bytes, kLine);
-  return at::from_blob(
-      data, sizes, [block = block_](void*) mutable { block.reset(); },
-      at::TensorOptions().dtype(type));
+  return at::for_blob(data, sizes)
+      .context(new std::shared_ptr<Block>(block_), let_go)
+      .options(at::TensorOptions().dtype(type))
+      .make_tensor();
 }
 
 }  // namespace vlm

@@ -16,6 +16,12 @@ class HugeMemory {
  public:
   /// Whether the operating system has such pages. Reentrant.
   static bool available();
+  /// Whether this is memory that take() gave, whoever took it. Reentrant.
+  static bool holds(const at::Tensor& tensor);
+
+  HugeMemory() = default;
+  HugeMemory(HugeMemory&&) = default;  // copies would give the same memory twice
+  HugeMemory& operator=(HugeMemory&&) = default;
 
   /// Contiguous, on the CPU, aligned to cache lines, not initialised. Memory comes in blocks that
   /// are given back when none of their tensors is left. Undefined where the system has no more.
@@ -23,6 +29,8 @@ class HugeMemory {
 
  private:
   class Block;
+
+  static void let_go(void* block);
 
   std::shared_ptr<Block> block_;
   size_t used_ = 0;

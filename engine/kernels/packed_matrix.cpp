@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "kernels/bfloat16.h"
@@ -30,6 +32,23 @@ struct Range {
   float size() const { return std::max(-low, high); }
 };
 
+// Puts the lowest and the highest of all lanes into the first.
+template <int kLanes, int... kAll>
+VLM_INLINE inline void fold(Lanes<kLanes>& low, Lanes<kLanes>& high,
+                            std::integer_sequence<int, kAll...>) {
+  const auto across = [&](auto by) VLM_INLINE {
+    constexpr int kBy = decltype(by)::value;
+    const Lanes<kLanes> lows = __builtin_shufflevector(low, low, (kAll ^ kBy)...);
+    const Lanes<kLanes> highs = __builtin_shufflevector(high, high, (kAll ^ kBy)...);
+    low = lows < low ? lows : low;
+    high = high < highs ? highs : high;
+  };
+  if constexpr (kLanes > 8) across(std::integral_constant<int, 8>());
+  across(std::integral_constant<int, 4>());
+  across(std::integral_constant<int, 2>());
+  across(std::integral_constant<int, 1>());
+}
+
 template <int kLanes>
 VLM_INLINE inline Range range_of(const float* weights, int64_t count) {
   Lanes<kLanes> low = {}, high = {};
@@ -40,16 +59,8 @@ VLM_INLINE inline Range range_of(const float* weights, int64_t count) {
     low = x < low ? x : low;
     high = high < x ? x : high;
   }
-  float lows[kLanes], highs[kLanes];
-  store<kLanes>(low, lows);
-  store<kLanes>(high, highs);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int lane = 0; lane < half; ++lane) {
-      lows[lane] = std::min(lows[lane], lows[lane + half]);
-      highs[lane] = std::max(highs[lane], highs[lane + half]);
-    }
-  }
-  Range range = {lows[0], highs[0]};
+  fold<kLanes>(low, high, std::make_integer_sequence<int, kLanes>());
+  Range range = {low[0], high[0]};
   for (; i < count; ++i) {
     range = {std::min(range.low, weights[i]), std::max(range.high, weights[i])};
   }
@@ -120,12 +131,12 @@ VLM_INLINE inline void pack_group(const Group& group, float inverse, uint8_t* ou
   for (int64_t i = 0; i < kGroup; i += kLanes) {
     levels<kLanes>(group.values + i, inverse, -8, 7, all + i);
   }
-  uint16_t pairs[kGroup / 2];
-  std::memcpy(pairs, all, sizeof all);
-  for (int64_t i = 0; i < kGroup / 2; ++i) {
-    const auto pair = static_cast<uint16_t>((pairs[i] & 0x0F0F) ^ 0x0808);  // each 8 more
-    out[i] = static_cast<uint8_t>(pair | pair >> 4);
-  }
+  Vectors<16>::Halves pairs;
+  static_assert(sizeof pairs == sizeof all);
+  std::memcpy(&pairs, all, sizeof all);
+  pairs = (pairs & 0x0F0F) ^ 0x0808;  // each 8 more
+  const auto packed = __builtin_convertvector(pairs | pairs >> 4, Vectors<16>::Bytes);
+  std::memcpy(out, &packed, sizeof packed);
 }
 
 template <int kLanes>

@@ -14,9 +14,11 @@
 #include "base/device.h"
 #include "cuda/packed_index.h"
 #include "cuda/tensor_ops.h"
+#include "kernels/convert.h"
 #include "kernels/cpu.h"
 #include "kernels/dense.h"
 #include "kernels/product.h"
+#include "kernels/shares.h"
 
 namespace vlm {
 namespace {
@@ -34,8 +36,10 @@ struct FewRows {
 };
 constexpr FewRows kFewRowsOfUnits = {12, 8}, kFewRowsOfHalves = {96, 32},
                   kFewRowsOfBytes = {16, 20};
-// Widened at a time by each thread that packs.
-constexpr int64_t kWidenedWeights = int64_t{1} << 18;
+// Widened at a time by each thread that packs, in its cache.
+constexpr int64_t kWidenedWeights = int64_t{1} << 15;
+// So many times that a thread takes at once, at most: large pages have one thread each, mostly.
+constexpr int64_t kMostPieces = 64;
 // Unpacked at a time by each thread.
 constexpr int64_t kRowsPerTask = 8;
 
@@ -85,8 +89,8 @@ void Linear::take_packed(TensorSource& source, const std::vector<LinearPart>& pa
   int64_t first = 0;
   for (const LinearPart& part : parts) {
     const PackedShape shape = {shape_.format, part.outputs, shape_.inputs};
-    const at::Tensor rows =
-        pack(shape, source.take_stored(part.name + ".weight", {part.outputs, shape_.inputs}));
+    const at::Tensor rows = pack(
+        source, shape, source.take_stored(part.name + ".weight", {part.outputs, shape_.inputs}));
     if (!on_gpu) {
       packed_ = rows;
       break;
@@ -104,15 +108,23 @@ void Linear::take_packed(TensorSource& source, const std::vector<LinearPart>& pa
   if (on_gpu) source.count_held(scales_);
 }
 
-at::Tensor Linear::pack(const PackedShape& shape, const at::Tensor& stored) const {
-  const at::Tensor result = at::empty({shape.bytes()}, at::kByte);
+at::Tensor Linear::pack(TensorSource& source, const PackedShape& shape, const at::Tensor& stored) {
+  const at::Tensor result = source.make({shape.bytes()}, at::kByte);
   auto* packed = static_cast<std::byte*>(result.mutable_data_ptr());
   const int64_t rows = std::max<int64_t>(1, kWidenedWeights / shape.inputs);
-  at::parallel_for(0, shape.outputs, rows, [&](int64_t begin, int64_t end) {
-    for (int64_t first = begin; first < end; first += rows) {
-      const int64_t count = std::min(rows, end - first);
-      const at::Tensor part = stored.narrow(0, first, count).to(at::kFloat).contiguous();
-      pack_rows(shape, part.const_data_ptr<float>(), count, packed + first * shape.row_bytes());
+  const int64_t stored_row = shape.inputs * static_cast<int64_t>(stored.element_size());
+  const KernelType type = *kernel_type(stored.scalar_type());
+  Shares shares((shape.outputs + rows - 1) / rows, kMostPieces);
+  shares.spread([&] {
+    std::vector<float> wide(static_cast<size_t>(rows * shape.inputs));
+    for (Shares::Piece at = shares.claim(); at.count > 0; at = shares.claim()) {
+      const int64_t end = std::min((at.first + at.count) * rows, shape.outputs);
+      for (int64_t first = at.first * rows; first < end; first += rows) {
+        const int64_t count = std::min(rows, end - first);
+        convert_values(type, bytes_of(stored) + first * stored_row, KernelType::kFloat32,
+                       wide.data(), count * shape.inputs);
+        pack_rows(shape, wide.data(), count, packed + first * shape.row_bytes());
+      }
     }
   });
   return result;
@@ -126,6 +138,7 @@ bool Linear::move_weights(HugeMemory& memory) {
   at::Tensor& weights = packed_.defined() ? packed_ : weight_;
   // A table that is somebody else's, too, would be there twice.
   if (!weights.is_cpu() || !weights.is_contiguous() || weights.use_count() > 1) return true;
+  if (HugeMemory::holds(weights)) return true;
   const at::Tensor moved = memory.take(weights.sizes(), weights.scalar_type());
   if (!moved.defined()) return false;
   weights = moved.copy_(weights);

@@ -66,7 +66,7 @@ class Linear {
 
  private:
   void take_packed(TensorSource& source, const std::vector<LinearPart>& parts);
-  at::Tensor pack(const PackedShape& shape, const at::Tensor& stored) const;
+  static at::Tensor pack(TensorSource& source, const PackedShape& shape, const at::Tensor& stored);
   at::Tensor multiply_few(const at::Tensor& x, const PackedShape& shape,
                           const at::Tensor& weights) const;
   at::Tensor multiply_many(const at::Tensor& x) const;

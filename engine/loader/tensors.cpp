@@ -2,16 +2,24 @@
 #include "loader/tensors.h"
 
 #include <ATen/ops/add.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
 
+#include <algorithm>
 #include <sstream>
 #include <utility>
 
 #include "base/failure.h"
+#include "cuda/tensor_ops.h"
+#include "kernels/convert.h"
+#include "kernels/shares.h"
 
 namespace vlm {
 namespace {
+
+// Converted at a time by a thread: a few large pages.
+constexpr int64_t kValuesPerPiece = int64_t{1} << 20;
 
 at::ScalarType scalar_type(StoredType type) {
   switch (type) {
@@ -102,10 +110,35 @@ at::Tensor TensorSource::stored_view(const std::string& name, at::IntArrayRef sh
   return tensor;
 }
 
+at::Tensor TensorSource::make(at::IntArrayRef shape, at::ScalarType type) {
+  if (device_.is_cpu() && HugeMemory::available()) {
+    at::Tensor memory = large_pages_.take(shape, type);
+    if (memory.defined()) return memory;
+  }
+  return at::empty(shape, type);
+}
+
+at::Tensor TensorSource::converted(const at::Tensor& stored) {
+  if (stored.scalar_type() == dtype_) return stored;
+  const at::Tensor result = make(stored.sizes(), dtype_);
+  const KernelType from_type = *kernel_type(stored.scalar_type()), to_type = *kernel_type(dtype_);
+  const auto* from = static_cast<const std::byte*>(stored.const_data_ptr());
+  auto* to = static_cast<std::byte*>(result.mutable_data_ptr());
+  const auto from_size = static_cast<int64_t>(stored.element_size());
+  const auto to_size = static_cast<int64_t>(result.element_size());
+  const int64_t count = stored.numel();
+  Shares((count + kValuesPerPiece - 1) / kValuesPerPiece, 1).each([&](int64_t piece) {
+    const int64_t first = piece * kValuesPerPiece;
+    convert_values(from_type, from + first * from_size, to_type, to + first * to_size,
+                   std::min(kValuesPerPiece, count - first));
+  });
+  return result;
+}
+
 at::Tensor TensorSource::take_optional(const std::string& name, at::IntArrayRef shape) {
   at::Tensor tensor = stored_view(name, shape);
   if (!tensor.defined()) return tensor;
-  const at::Tensor taken = tensor.to(at::TensorOptions().device(device_).dtype(dtype_));
+  const at::Tensor taken = converted(tensor).to(device_);
   count_held(taken);
   return taken;
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/huge_memory.h"
 #include "loader/weights.h"
 #include "vlm/engine.h"
 
@@ -19,7 +20,8 @@ at::ScalarType scalar_type(DType dtype);
 
 /// Hands the checkpoint's tensors to the stages, on the device and in the type the model runs in. A
 /// tensor that already has the type and stays on the CPU is the file's mapping itself, not a copy,
-/// and the mapping's pages are let go of when nobody holds it any more.
+/// and the mapping's pages are let go of when nobody holds it any more. Others are converted one by
+/// one by all of libtorch's threads, so that at most one is there twice.
 /// Thread-bound, used while loading only. Every call may throw Failure (a missing tensor, memory,
 /// or `stop` requested).
 class TensorSource {
@@ -37,6 +39,11 @@ class TensorSource {
   at::Tensor take_stored(const std::string& name, at::IntArrayRef shape);
   void count_held(const at::Tensor& tensor) { bytes_ += static_cast<int64_t>(tensor.nbytes()); }
 
+  /// Memory on the CPU for weights that are made of stored ones; not initialised, contiguous. Where
+  /// they stay there it comes in large pages, if the system has such: those take less time to get,
+  /// and to read later on.
+  at::Tensor make(at::IntArrayRef shape, at::ScalarType type);
+
   /// Where tensors go.
   at::Device device() const { return device_; }
 
@@ -45,12 +52,14 @@ class TensorSource {
 
  private:
   at::Tensor stored_view(const std::string& name, at::IntArrayRef shape);
+  at::Tensor converted(const at::Tensor& stored);
 
   const Weights& weights_;
   at::Device device_;
   at::ScalarType dtype_;
   LoadProgress progress_;
   std::stop_token stop_;
+  HugeMemory large_pages_;
   size_t stored_bytes_ = 0;  ///< of the whole checkpoint, for the progress
   size_t taken_bytes_ = 0;
   std::set<std::string> taken_;  ///< what the progress and the parameters count already

@@ -5,19 +5,22 @@
 //   engine_bench MODEL [--dtype T] [--quantization Q] [--device D] [--tokens N] [--rounds N]
 //                [--warm-up N] [--batch 1,4,16] [--width W] [--height H] [--prompt-chunk N]
 //                [--temperature T] [--top-k N] [--top-p P] [--repetition-penalty R]
-//                [--joining] [--no-limits]
+//                [--joining] [--no-limits] [--loads N]
 //
 // Every request shows a new picture of noise and generates exactly --tokens tokens, the likeliest
 // ones unless options say otherwise. Before batches are measured, one request generates --warm-up
 // tokens (0: none): by then an engine of up to 40 layers on a CPU has moved its weights to where
-// they stay. With --joining somebody asks while another's text is under way. `limits` are what this
-// machine's memory and libtorch's matrix product reach, measured in the same run.
+// they stay. With --joining somebody asks while another's text is under way. With --loads the model
+// is loaded so many times, each time anew, and nothing else is measured; load_gb_per_s counts the
+// bytes of the weights' files, which lie in the system's cache from the second time on. `limits`
+// are what this machine's memory and libtorch's matrix product reach, measured in the same run.
 
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <future>
 #include <iostream>
 #include <map>
@@ -55,6 +58,7 @@ struct Settings {
   int height = 480;
   bool limits = true;
   bool joining = false;
+  int loads = 0;  // 0: once, and the rest is measured
   std::vector<int> batches = {1, 4, 16};
   vlm::Options options;
 };
@@ -128,6 +132,8 @@ Settings read_settings(int argc, char** argv) {
       settings.tokens = std::stoi(value);
     } else if (name == "--warm-up") {
       settings.warm_up = std::stoi(value);
+    } else if (name == "--loads") {
+      settings.loads = std::stoi(value);
     } else if (name == "--rounds") {
       settings.rounds = std::stoi(value);
     } else if (name == "--width") {
@@ -141,6 +147,7 @@ Settings read_settings(int argc, char** argv) {
     }
   }
   if (settings.rounds < 1) fail("--rounds takes 1 or more");
+  if (settings.loads < 0) fail("--loads takes 1 or more");
   return settings;
 }
 
@@ -200,6 +207,33 @@ json spread(const std::vector<double>& values) {
   return {{"median", median(values)},
           {"best", *std::min_element(values.begin(), values.end())},
           {"worst", *std::max_element(values.begin(), values.end())}};
+}
+
+// Of the checkpoint's files of weights; 0 where `model` is no directory.
+double weight_file_bytes(const std::string& model) {
+  std::error_code error;
+  double bytes = 0;
+  for (const auto& file : std::filesystem::directory_iterator(model, error)) {
+    const auto kind = file.path().extension();
+    if (kind == ".safetensors" || kind == ".bin") bytes += static_cast<double>(file.file_size());
+  }
+  return bytes;
+}
+
+std::shared_ptr<vlm::Engine> load(const Settings& settings, std::vector<double>& took_s) {
+  const Clock::time_point start = Clock::now();
+  vlm::Result<std::shared_ptr<vlm::Engine>> engine = vlm::open_engine(settings.spec);
+  if (!engine) fail(engine.error().message);
+  took_s.push_back(seconds_since(start));
+  return std::move(*engine);
+}
+
+void tell_load(const Settings& settings, const std::vector<double>& took_s, json& report) {
+  const double bytes = weight_file_bytes(settings.spec.model), middle = median(took_s);
+  report["load_s"] = middle;
+  if (settings.loads > 0) report["load_s"] = spread(took_s);
+  report["load_peak_mib"] = peak_mib();
+  if (bytes > 0) report["load_gb_per_s"] = bytes / middle / 1e9;
 }
 
 // The first token of one request: picture, prompt and all.
@@ -276,23 +310,29 @@ int main(int argc, char** argv) {
                  {"rounds", settings.rounds},
                  {"warm_up", settings.warm_up}};
   tell_choice(settings.options, report);
-  const Clock::time_point start = Clock::now();
-  const vlm::Result<std::shared_ptr<vlm::Engine>> engine = vlm::open_engine(settings.spec);
-  if (!engine) fail(engine.error().message);
-  report["load_s"] = seconds_since(start);
-  report["load_peak_mib"] = peak_mib();
-  const vlm::ModelInfo& info = (*engine)->info();
+  std::vector<double> took_s;
+  std::shared_ptr<vlm::Engine> engine = load(settings, took_s);
+  for (int i = 1; i < settings.loads; ++i) {
+    engine.reset();
+    engine = load(settings, took_s);
+  }
+  tell_load(settings, took_s, report);
+  const vlm::ModelInfo& info = engine->info();
   report["device"] = info.device;
   report["dtype"] = vlm::dtype_name(info.dtype);
   report["parameters"] = info.parameters;
   report["weight_mib"] = static_cast<double>(info.weight_bytes) / (1 << 20);
   report["kv_cache_mib"] = static_cast<double>(info.kv_cache_bytes) / (1 << 20);
-  report["first"] = measure_first_token(**engine, settings);
-  if (settings.warm_up > 0) run(**engine, settings, 1, settings.warm_up);
-  for (const int count : settings.batches) {
-    report["batches"].push_back(measure_batch(**engine, settings, count));
+  if (settings.loads > 0) {
+    std::cout << report.dump(1) << std::endl;
+    return 0;
   }
-  if (settings.joining) report["joining"] = measure_joining(**engine, settings);
+  report["first"] = measure_first_token(*engine, settings);
+  if (settings.warm_up > 0) run(*engine, settings, 1, settings.warm_up);
+  for (const int count : settings.batches) {
+    report["batches"].push_back(measure_batch(*engine, settings, count));
+  }
+  if (settings.joining) report["joining"] = measure_joining(*engine, settings);
   report["peak_mib"] = peak_mib();
   if (settings.limits) {  // last: it takes memory
     const bool on_cpu = info.device == "cpu";

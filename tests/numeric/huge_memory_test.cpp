@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "vlm/types.h"
@@ -53,6 +54,22 @@ TEST(HugeMemory, outlives_whoever_gave_it) {
     kept.fill_(7);
   }
   EXPECT_TRUE(kept.eq(7).all().item<bool>());
+}
+
+TEST(HugeMemory, knows_its_own) {
+  HugeMemory memory;
+  const at::Tensor own = memory.take({8, 4}, at::kFloat);
+  EXPECT_TRUE(HugeMemory::holds(own));
+  EXPECT_TRUE(HugeMemory::holds(own.narrow(0, 1, 2)));
+  EXPECT_FALSE(HugeMemory::holds(at::full({8, 4}, 1.0)));
+}
+
+TEST(HugeMemory, gives_nothing_twice_after_a_move) {
+  HugeMemory memory;
+  const at::Tensor first = memory.take({100}, at::kByte);
+  HugeMemory moved(std::move(memory));
+  const at::Tensor second = moved.take({100}, at::kByte);
+  EXPECT_GE(address(second), address(first) + 100);
 }
 
 TEST(HugeMemory, takes_what_is_larger_than_a_block_and_nothing) {

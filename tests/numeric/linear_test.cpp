@@ -30,5 +30,13 @@ TEST(Linear, a_table_that_is_shared_stays_where_it_is) {
   EXPECT_EQ(linear.gpu_matrix().weights, table.const_data_ptr());
 }
 
+TEST(Linear, weights_in_large_pages_stay_where_they_are) {
+  HugeMemory memory;
+  Linear linear(memory.take({30, 20}, at::kFloat).normal_());
+  const void* before = linear.gpu_matrix().weights;
+  EXPECT_TRUE(linear.move_weights(memory));
+  EXPECT_EQ(linear.gpu_matrix().weights, before);
+}
+
 }  // namespace
 }  // namespace vlm
