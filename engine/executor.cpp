@@ -26,6 +26,7 @@
 #include "base/reused_memory.h"
 #include "base/translated.h"
 #include "decoder/decoder.h"
+#include "decoder/gpu_step.h"
 #include "decoder/run_ahead.h"
 #include "decoder/step_buffers.h"
 #include "fusion/fusion.h"
