@@ -107,6 +107,9 @@ at::Tensor TensorSource::take_optional(const std::string& name, at::IntArrayRef 
   if (!tensor.defined()) return tensor;
   const at::Tensor taken = tensor.to(at::TensorOptions().device(device_).dtype(dtype_));
   count_held(taken);
+  if (taken.const_data_ptr() == weights_.find(name)->data) {
+    mapped_bytes_ += static_cast<int64_t>(taken.nbytes());
+  }
   return taken;
 }
 
