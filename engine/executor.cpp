@@ -26,10 +26,12 @@
 #include "base/reused_memory.h"
 #include "base/translated.h"
 #include "decoder/decoder.h"
+#include "decoder/gpu_step.h"
 #include "decoder/run_ahead.h"
 #include "decoder/step_buffers.h"
 #include "fusion/fusion.h"
 #include "kernels/product.h"
+#include "kernels/whole_attention.h"
 #include "loader/tensors.h"
 #include "preprocess/gpu_pictures.h"
 #include "projector/merge.h"
@@ -42,14 +44,9 @@
 namespace vlm {
 namespace {
 
-// Bounds the activations of tower and projector; more images go through in several passes.
-constexpr size_t kImagesPerPass = 16;
 // What reads its weights so often is worth large pages, which are read faster than small ones and
 // the file's mapping, and which take time to get: more than one description is worth.
 constexpr int64_t kStepsBeforeMoves = 128;
-// On a CPU: fewer would let texts under way go on sooner, and cost a twentieth of the speed. On a
-// GPU a whole context takes no longer than people notice.
-constexpr int64_t kPromptChunk = 256;
 // Of the cache, behind those that sequences may have.
 constexpr int64_t kSpareSlots = 1;
 
@@ -57,26 +54,24 @@ struct TorchImageEmbeds : ImageEmbeds {
   std::vector<at::Tensor> pictures;  ///< each [tokens, hidden_size]
 };
 
-ExecutorLimits choose_limits(const TextConfig& config, at::ScalarType dtype, at::Device device,
-                             int64_t prompt_chunk) {
-  const int64_t slot_bytes =
-      KvCache::slot_bytes(config, static_cast<int64_t>(c10::elementSize(dtype)));
-  const int64_t context = context_length(config);
-  const int64_t memory = available_memory(device);
-  // Host memory is shared with everything else and touched only as it is used; a GPU is ours to
-  // fill.
-  const int64_t budget = device.is_cpu() ? memory / 4 : memory / 10 * 8;
-  const int64_t wanted = device.is_cpu() ? 16 * context : 64 * context;
-  int64_t slots = std::min(wanted, budget / slot_bytes);
-  if (device.is_cpu()) slots = std::max(slots, context);
-  if (slots < std::min<int64_t>(context, 256)) {
-    throw Failure(ErrorKind::kOutOfMemory,
-                  "the device has no memory left for the key-value cache: " +
-                      std::to_string(budget) + " bytes are free, one token takes " +
-                      std::to_string(slot_bytes) + "; use a smaller model or type");
-  }
-  if (prompt_chunk == 0) prompt_chunk = device.is_cpu() ? kPromptChunk : context;
-  return {std::clamp<int64_t>(slots / 64, 64, 256), slots, std::min(prompt_chunk, context)};
+// Once the weights are loaded.
+MemoryDemand memory_demand(const ModelConfig& config, at::ScalarType dtype, at::Device device,
+                           const TensorSource& source) {
+  const auto element_size = static_cast<int64_t>(c10::elementSize(dtype));
+  const bool masked = !(device.is_cpu() && dtype == at::kBFloat16 && has_whole_attention());
+  MemoryDemand demand = activation_demand(config, element_size, masked);
+  demand.on_cpu = device.is_cpu();
+  demand.context = context_length(config.text);
+  demand.available = available_memory(device);
+  demand.mapped = source.mapped_bytes();
+  demand.slot = KvCache::slot_bytes(config.text, element_size);
+  return demand;
+}
+
+ExecutorLimits limits_for(const MemoryDemand& demand, int64_t prompt_chunk) {
+  Result<ExecutorLimits> limits = choose_limits(demand, prompt_chunk);
+  if (!limits) throw Failure(limits.error());
+  return *limits;
 }
 
 // How matrices are packed; nothing: they are not.
@@ -115,19 +110,18 @@ class TorchExecutor : public Executor {
         projector_(config_, source, packings.tower),
         merge_(config_, source),
         decoder_(config_.text, source, device, packings.decoder),
-        limits_(choose_limits(config_.text, dtype_, device, prompt_chunk)),
+        demand_(memory_demand(config_, dtype_, device, source)),
+        limits_(limits_for(demand_, prompt_chunk)),
         cache_(config_.text, limits_.cache_slots + kSpareSlots,
                at::TensorOptions().dtype(dtype_).device(device)),
-        buffers_(limits_.max_rows, std::min(context_length(config_.text), limits_.cache_slots),
-                 device),
+        buffers_(limits_.max_rows, std::min(demand_.context, limits_.cache_slots), device),
         sampler_(limits_.max_rows, device),
         gpu_step_(GpuStep::make(decoder_, cache_, buffers_, limits_.max_rows)) {
     if (gpu_step_ != nullptr) {
       run_ahead_.emplace(*gpu_step_, buffers_, sampler_);
       limits_.looks_ahead = true;
     }
-    if (device.is_cpu() && HugeMemory::available() &&
-        source.bytes() < available_memory(device) / 2) {
+    if (device.is_cpu() && HugeMemory::available() && source.bytes() < room_for_moves()) {
       to_move_ = decoder_.matrices();
     }
     for (const Linear* matrix : decoder_.matrices()) {
@@ -140,10 +134,8 @@ class TorchExecutor : public Executor {
     info_.dtype = dtype;
     info_.parameters = source.parameters();
     info_.weight_bytes = source.bytes();
-    info_.kv_cache_bytes =
-        limits_.cache_slots *
-        KvCache::slot_bytes(config_.text, static_cast<int64_t>(c10::elementSize(dtype_)));
-    info_.context_length = context_length(config_.text);
+    info_.kv_cache_bytes = limits_.cache_slots * demand_.slot;
+    info_.context_length = demand_.context;
     info_.vocab_size = config_.text.vocab_size;
     info_.prompt_chunk = limits_.prompt_chunk;
   }
@@ -216,7 +208,7 @@ class TorchExecutor : public Executor {
     for (const at::Tensor& own : pixels) {
       for (const at::Tensor& image : own.split(1)) {
         pass.push_back(image.to(device_));
-        if (pass.size() == kImagesPerPass) run_pass();
+        if (pass.size() == static_cast<size_t>(limits_.images)) run_pass();
       }
     }
     if (!pass.empty()) run_pass();
@@ -335,13 +327,20 @@ class TorchExecutor : public Executor {
     return result;
   }
 
+  // Half of the memory, but nothing of what cache and steps may come to need. What of the cache is
+  // in use counts twice, since nobody knows how much that is.
+  int64_t room_for_moves() const {
+    const int64_t available = available_memory(device_);
+    return std::min(available / 2, available - bytes_at_most(demand_, limits_));
+  }
+
   // One matrix after each step from kStepsBeforeMoves on, as long as there is room: others may have
   // taken it since, and the step is done without it.
   void move_weights() {
     if (to_move_.empty() || ++steps_ <= kStepsBeforeMoves) return;
     Linear* next = to_move_.back();
     to_move_.pop_back();
-    const bool room = available_memory(device_) / 2 > next->bytes();
+    const bool room = room_for_moves() > next->bytes();
     if (!room || !next->move_weights(large_pages_)) to_move_.clear();
   }
 
@@ -396,6 +395,7 @@ class TorchExecutor : public Executor {
   Projector projector_;
   PictureMerge merge_;
   Decoder decoder_;
+  MemoryDemand demand_;
   ExecutorLimits limits_;
   KvCache cache_;
   StepBuffers buffers_;

@@ -10,18 +10,11 @@
 
 #include "loader/checkpoint.h"
 #include "preprocess/image.h"
+#include "scheduler/limits.h"
 #include "scheduler/step_plan.h"
 #include "vlm/engine.h"
 
 namespace vlm {
-
-/// Sizes of the executor's fixed tensors, decided once.
-struct ExecutorLimits {
-  int64_t max_rows = 0;      ///< sequences (beams counted each) in one step
-  int64_t cache_slots = 0;   ///< tokens in the cache, over all sequences
-  int64_t prompt_chunk = 0;  ///< tokens of prompts in a step beside texts under way; 1 at least
-  bool looks_ahead = false;  ///< DecodePart::upcoming is of use
-};
 
 /// Runs the model's stages for whatever a plan says; knows nothing of requests. Thread-bound (the
 /// engine thread), but for the constant getters. Failures are thrown as Failure; a failed call

@@ -12,6 +12,7 @@
 
 #include "base/device_buffer.h"
 #include "decoder/decoder.h"
+#include "decoder/device_step.h"
 #include "decoder/sample_table.h"
 #include "decoder/step_buffers.h"
 
@@ -19,46 +20,27 @@ namespace vlm {
 
 /// One token of each sequence on a GPU, as a CUDA graph: for every bucket of rows the whole step,
 /// from the ids to the tokens chosen, is recorded once and then started by a single call; twice
-/// where some steps take the likeliest tokens and others do not. A step may follow another without
-/// the host having seen what came of that. All memory is allocated once. Thread-bound.
-class GpuStep {
+/// where some steps take the likeliest tokens and others do not. All memory is allocated once.
+/// Thread-bound.
+class GpuStep final : public DeviceStep {
  public:
   /// Null where the device, its module or the weights' type have no such step. Steps run on the
   /// stream that is current now, which must be so at every call. All arguments must outlive it; the
   /// step works on `buffers` and on `cache`, whose last slot is the spare one of padded rows.
   static std::unique_ptr<GpuStep> make(const Decoder& decoder, KvCache& cache,
                                        const StepBuffers& buffers, int64_t max_rows);
-  ~GpuStep();
+  ~GpuStep() override;
   GpuStep(const GpuStep&) = delete;
   GpuStep& operator=(const GpuStep&) = delete;
 
-  /// Rows that a step of so many takes: the rest must be padded, with this slot.
-  int64_t bucket(int64_t rows) const;
-  int32_t spare_slot() const;
-
-  /// What the picks of the next run are to be, for the rows that `buffers` hold, which a step that
-  /// goes on from it keeps to: the likeliest but for ids that they must not be, one list for each
-  /// row that has any, or what these choices want. False where the device cannot do that: the picks
-  /// are nobody's then.
-  bool pick_likeliest(const std::vector<const std::vector<int64_t>*>& banned);
-  bool pick(const std::vector<Choice>& choices);
-  /// One of the last two runs.
-  using Ticket = int64_t;
-
-  /// Runs what `buffers` hold, as many rows as a bucket has. Enqueues only.
-  Ticket run();
-  /// Enqueues another run with the rows of the last one, each going on from its pick in the slot
-  /// `upcoming[row]`; -1, and rows beyond the list, are nobody's from now on.
-  Ticket run_on(const std::vector<int32_t>& upcoming);
-  /// float32 [rows, vocab_size] of the last run, until the next one.
-  at::Tensor logits() const;
-
-  struct Picks {
-    const int64_t* tokens;  ///< of each row
-    const float* logprobs;  ///< under the raw distribution; not finite where there is none
-  };
-  /// Waits for a run. On the host, valid until the run after the next one.
-  Picks picks(Ticket ticket);
+  int64_t bucket(int64_t rows) const override;
+  int32_t spare_slot() const override;
+  bool pick_likeliest(const std::vector<const std::vector<int64_t>*>& banned) override;
+  bool pick(const std::vector<Choice>& choices) override;
+  Ticket run() override;
+  Ticket run_on(const std::vector<int32_t>& upcoming) override;
+  at::Tensor logits() const override;
+  Picks picks(Ticket ticket) override;
 
  private:
   // What the host gets of a run.

@@ -10,21 +10,22 @@
 
 namespace vlm {
 
-RunAhead::RunAhead(GpuStep& step, StepBuffers& buffers, Sampler& sampler)
+RunAhead::RunAhead(DeviceStep& step, StepBuffers& buffers, Sampler& sampler)
     : step_(step), buffers_(buffers), sampler_(sampler) {}
 
 void RunAhead::start(const std::vector<DecodePart>& decodes, const std::vector<Choice>& choices,
                      bool alone) {
-  if (!take_ahead(decodes)) start_afresh(decodes, choices);
-  ahead_.reset();
+  // A failure below must leave no run behind: what its rows stand for may be overwritten by then.
+  const std::optional<Ahead> ahead = std::exchange(ahead_, std::nullopt);
+  if (!take(ahead, decodes)) start_afresh(decodes, choices);
   if (alone && picked_) look_ahead(decodes, choices);
 }
 
-bool RunAhead::take_ahead(const std::vector<DecodePart>& decodes) {
-  if (!ahead_) return false;
-  std::optional<std::vector<int64_t>> rows = rows_ahead(ahead_->slots, decodes);
+bool RunAhead::take(const std::optional<Ahead>& ahead, const std::vector<DecodePart>& decodes) {
+  if (!ahead) return false;
+  std::optional<std::vector<int64_t>> rows = rows_ahead(ahead->slots, decodes);
   if (!rows) return false;
-  ticket_ = ahead_->ticket;
+  ticket_ = ahead->ticket;
   rows_ = std::move(*rows);
   return true;
 }
@@ -54,7 +55,7 @@ void RunAhead::look_ahead(const std::vector<DecodePart>& decodes,
   // Where those that end make room for fewer rows, the next step starts afresh.
   const auto nobodys = std::count(slots->begin(), slots->end(), -1);
   if (step_.bucket(buffers_.rows() - nobodys) < buffers_.rows()) return;
-  const GpuStep::Ticket ticket = step_.run_on(*slots);
+  const DeviceStep::Ticket ticket = step_.run_on(*slots);
   ahead_ = Ahead{ticket, std::move(*slots)};
 }
 
@@ -63,7 +64,7 @@ std::vector<Chosen> RunAhead::answer(const std::vector<Choice>& choices) {
     return sampler_.choose(step_.logits().narrow(0, 0, static_cast<int64_t>(rows_.size())),
                            choices);
   }
-  const GpuStep::Picks picks = step_.picks(ticket_);
+  const DeviceStep::Picks picks = step_.picks(ticket_);
   std::vector<Chosen> chosen(choices.size());
   for (size_t i = 0; i < choices.size(); ++i) {
     const int64_t row = rows_[static_cast<size_t>(choices[i].first_row)];

@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "decoder/gpu_step.h"
+#include "decoder/device_step.h"
 #include "decoder/step_buffers.h"
 #include "sampler/sampler.h"
 #include "scheduler/step_plan.h"
@@ -20,11 +20,11 @@ namespace vlm {
 class RunAhead {
  public:
   /// All must outlive it.
-  RunAhead(GpuStep& step, StepBuffers& buffers, Sampler& sampler);
+  RunAhead(DeviceStep& step, StepBuffers& buffers, Sampler& sampler);
 
   /// Enqueues a step of `decodes`, which is what answer() then tells of; the rows of `choices`, one
   /// choice for each sequence, count from the first of them. `alone`: nothing else joins the next
-  /// step.
+  /// step. Where it throws, whatever was under way is forgotten.
   void start(const std::vector<DecodePart>& decodes, const std::vector<Choice>& choices,
              bool alone);
   /// Tells that the next step is none of these sequences.
@@ -35,20 +35,20 @@ class RunAhead {
  private:
   /// A run whose rows go on from the run before.
   struct Ahead {
-    GpuStep::Ticket ticket = 0;
+    DeviceStep::Ticket ticket = 0;
     std::vector<int32_t> slots;  ///< of each row, as slots_ahead() gives them
   };
 
-  bool take_ahead(const std::vector<DecodePart>& decodes);
+  bool take(const std::optional<Ahead>& ahead, const std::vector<DecodePart>& decodes);
   void start_afresh(const std::vector<DecodePart>& decodes, const std::vector<Choice>& choices);
   void look_ahead(const std::vector<DecodePart>& decodes, const std::vector<Choice>& choices);
 
-  GpuStep& step_;
+  DeviceStep& step_;
   StepBuffers& buffers_;
   Sampler& sampler_;
-  GpuStep::Ticket ticket_ = 0;  // of the step that was asked for
-  std::vector<int64_t> rows_;   // where in it each of its decodes is
-  bool picked_ = false;         // its picks are the answer
+  DeviceStep::Ticket ticket_ = 0;  // of the step that was asked for
+  std::vector<int64_t> rows_;      // where in it each of its decodes is
+  bool picked_ = false;            // its picks are the answer
   std::optional<Ahead> ahead_;
 };
 

@@ -140,6 +140,9 @@ at::Tensor TensorSource::take_optional(const std::string& name, at::IntArrayRef 
   if (!tensor.defined()) return tensor;
   const at::Tensor taken = converted(tensor).to(device_);
   count_held(taken);
+  if (taken.const_data_ptr() == weights_.find(name)->data) {
+    mapped_bytes_ += static_cast<int64_t>(taken.nbytes());
+  }
   return taken;
 }
 

@@ -49,6 +49,8 @@ class TensorSource {
 
   int64_t parameters() const { return parameters_; }
   int64_t bytes() const { return bytes_; }
+  /// Of them, those that are the file's mapping itself.
+  int64_t mapped_bytes() const { return mapped_bytes_; }
 
  private:
   at::Tensor stored_view(const std::string& name, at::IntArrayRef shape);
@@ -65,6 +67,7 @@ class TensorSource {
   std::set<std::string> taken_;  ///< what the progress and the parameters count already
   int64_t parameters_ = 0;
   int64_t bytes_ = 0;
+  int64_t mapped_bytes_ = 0;
 };
 
 }  // namespace vlm

@@ -24,31 +24,37 @@ constexpr bool fits(const Share& capacity, const Share& used, const Share& need)
   return used.rows + need.rows <= capacity.rows && used.slots + need.slots <= capacity.slots;
 }
 
-/// Tokens of prompts that one step takes in. Beside texts under way that is a chunk, so that these
-/// need not wait long for their next token; where there are none, as many whole prompts as together
-/// stay within one context, which bounds the memory of a step's activations.
+/// Tokens of prompts that one step takes in: as many whole prompts as a chunk holds. A longer one
+/// is taken alone, and only as far as a chunk goes beside texts under way, so that these need not
+/// wait long for their next token; where there are none, as far as a part goes. More in one step
+/// would bring the last of them no sooner, and keep the first waiting.
 class PromptRoom {
  public:
-  PromptRoom(bool beside_text, int64_t chunk, int64_t context)
-      : all_(beside_text ? chunk : context), left_(all_) {}
+  /// `part`: chunk at least.
+  PromptRoom(bool beside_text, int64_t chunk, int64_t part)
+      : chunk_(chunk), longest_(beside_text ? chunk : part) {}
 
-  /// Whether a prompt of so many tokens may start: only one that needs all there is may be cut.
-  bool starts(int64_t prompt_tokens) const { return left_ >= std::min(prompt_tokens, all_); }
+  /// Whether a prompt of so many tokens may start: only the first one may be cut.
+  bool starts(int64_t prompt_tokens) const {
+    return taken_ == 0 || taken_ + prompt_tokens <= chunk_;
+  }
   /// How many of a prompt's remaining tokens the step takes.
   int64_t take(int64_t remaining) {
-    const int64_t taken = std::min(remaining, left_);
-    left_ -= taken;
+    const int64_t room = taken_ == 0 ? longest_ : std::max<int64_t>(0, chunk_ - taken_);
+    const int64_t taken = std::min(remaining, room);
+    taken_ += taken;
     return taken;
   }
   /// For a prompt that must not be cut: takes all of it.
   int64_t take_whole(int64_t remaining) {
-    left_ = std::max<int64_t>(0, left_ - remaining);
+    taken_ += remaining;
     return remaining;
   }
 
  private:
-  int64_t all_;
-  int64_t left_;
+  int64_t chunk_;
+  int64_t longest_;
+  int64_t taken_ = 0;
 };
 
 }  // namespace vlm

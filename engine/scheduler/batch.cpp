@@ -53,11 +53,15 @@ std::optional<Error> Batch::cannot_run(const Job& job) const {
                  {}};
   }
   if (need.slots > limits.cache_slots) {
-    return Error{ErrorKind::kInvalidArgument,
+    // What the model's context holds, the cache lacks only where memory did.
+    const bool memory = need.slots <= executor_.info().context_length;
+    return Error{memory ? ErrorKind::kOutOfMemory : ErrorKind::kInvalidArgument,
                  "prompt and answer take up to " + std::to_string(need.slots) +
                      " tokens of cache, but there is room for " +
                      std::to_string(limits.cache_slots) +
-                     "; use fewer beams, fewer new tokens or a shorter prompt",
+                     (memory ? " in the memory that was free when the model was loaded" : "") +
+                     "; use fewer beams, fewer new tokens or a shorter prompt" +
+                     (memory ? ", or free memory and load the model again" : ""),
                  {}};
   }
   return std::nullopt;
@@ -112,7 +116,7 @@ void Batch::close() {
 }
 
 PromptRoom Batch::prompt_room() const {
-  return {!in_text().empty(), executor_.limits().prompt_chunk, executor_.info().context_length};
+  return {!in_text().empty(), executor_.limits().prompt_chunk, executor_.limits().prompt_part};
 }
 
 std::vector<Job*> Batch::in_text() const {

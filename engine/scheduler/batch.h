@@ -29,8 +29,8 @@ class Batch {
   void add(std::unique_ptr<Job> job);
   /// Ends a request; unknown ids are ignored.
   void cancel(RequestId id);
-  /// Starts who fits, encodes their pictures together, runs one step for all. Beside texts under
-  /// way long prompts are processed in parts, one in each step.
+  /// Starts who fits, encodes their pictures together, runs one step for all. Long prompts are
+  /// processed in parts, one in each step.
   void step();
   bool idle() const { return waiting_.empty() && running_.empty(); }
   /// Cancels everything.

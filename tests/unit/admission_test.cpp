@@ -24,15 +24,22 @@ TEST(Admission, rows_and_slots_both_count) {
   EXPECT_FALSE(fits(capacity, {3, 60}, {1, 41}));
 }
 
-TEST(PromptRoom, without_texts_whole_prompts_share_a_context) {
-  PromptRoom room(false, 8, 100);
-  EXPECT_TRUE(room.starts(100));
-  EXPECT_EQ(room.take(70), 70);
-  EXPECT_FALSE(room.starts(31));
-  EXPECT_TRUE(room.starts(30));
-  EXPECT_EQ(room.take(30), 30);
-  EXPECT_FALSE(room.starts(1));
-  EXPECT_EQ(room.take(1), 0);
+TEST(PromptRoom, without_texts_one_long_prompt_is_taken_or_as_many_as_a_chunk_holds) {
+  PromptRoom together(false, 100, 500);
+  EXPECT_EQ(together.take(70), 70);
+  EXPECT_FALSE(together.starts(31));
+  EXPECT_TRUE(together.starts(30));
+  EXPECT_EQ(together.take(30), 30);
+  EXPECT_FALSE(together.starts(1));
+  EXPECT_EQ(together.take(1), 0);
+  PromptRoom alone(false, 100, 500);
+  EXPECT_TRUE(alone.starts(400));
+  EXPECT_EQ(alone.take(400), 400);
+  EXPECT_FALSE(alone.starts(1));
+  PromptRoom cut(false, 100, 500);
+  EXPECT_TRUE(cut.starts(30000));
+  EXPECT_EQ(cut.take(30000), 500);
+  EXPECT_FALSE(cut.starts(1));
 }
 
 TEST(PromptRoom, beside_texts_what_is_longer_than_a_chunk_is_cut) {

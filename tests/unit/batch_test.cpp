@@ -71,13 +71,41 @@ TEST_F(BatchTest, pictures_of_all_who_start_are_encoded_together) {
   EXPECT_EQ(executor_->most_prompts, 4u);
 }
 
-TEST_F(BatchTest, the_prompts_of_a_step_stay_within_one_context) {
-  open(8, 1000, 60);
-  for (int i = 0; i < 4; ++i) {
-    add(request_for(std::string(20, 'a'), 0));
+TEST_F(BatchTest, prompts_share_a_step_as_far_as_a_chunk_goes_however_long_the_context) {
+  for (const int64_t context : {60, 1000}) {
+    open(8, 1000, context);
+    executor_->take_prompts_in_chunks(60);
+    for (int i = 0; i < 4; ++i) {
+      add(request_for(std::string(20, 'a'), 0));
+    }
+    run_all();
+    EXPECT_EQ(executor_->most_prompts, 2u) << context;
   }
+}
+
+TEST_F(BatchTest, of_long_prompts_the_first_does_not_wait_for_the_others) {
+  open(8, 4000, 1000);
+  executor_->eos_bias = -100;
+  executor_->take_prompts_in_chunks(100);
+  for (int i = 0; i < 3; ++i) {
+    Request request = request_for(std::string(249, 'a'), 0);
+    request.options.max_new_tokens = 2;
+    add(std::move(request));
+  }
+  batch_->step();
+  EXPECT_EQ(executor_->prompt_parts, (std::vector<size_t>{250}));
+  batch_->step();
+  EXPECT_EQ(order_, (std::vector<size_t>{0}));
   run_all();
-  EXPECT_EQ(executor_->most_prompts, 2u);
+  EXPECT_EQ(executor_->prompt_parts, (std::vector<size_t>{250, 100, 150, 100, 150, 0}));
+}
+
+TEST_F(BatchTest, what_lacks_memory_within_a_context_is_told_so) {
+  open(4, 60, 100);
+  const Error error = error_of(add(request_for(std::string(70, 'a'), 0)));
+  EXPECT_EQ(error.kind, ErrorKind::kOutOfMemory);
+  EXPECT_NE(error.message.find("room for 60 in the memory"), std::string::npos) << error.message;
+  EXPECT_TRUE(batch_->idle());
 }
 
 TEST_F(BatchTest, who_does_not_fit_waits_for_room_and_is_not_passed) {
@@ -289,8 +317,8 @@ TEST_F(BatchTest, a_stop_string_stays_in_the_text) {
   EXPECT_EQ(text.rfind(description_of(stopped).text, 0), 0u);
 }
 
-// What a step's plan foretells of the next one, checked against that: every row that goes on is found
-// again as the sequence that it was, one slot longer.
+// What a step's plan foretells of the next one, checked against that: every row that goes on is
+// found again as the sequence that it was, one slot longer.
 class Foretold {
  public:
   void see(const StepPlan& plan) {

@@ -119,7 +119,7 @@ struct FakeEmbeds : ImageEmbeds {
 class FakeExecutor : public Executor {
  public:
   FakeExecutor(int64_t max_rows, int64_t cache_slots, int64_t context)
-      : limits_{max_rows, cache_slots, context}, cache_(static_cast<size_t>(cache_slots)) {
+      : limits_{max_rows, cache_slots, context, context}, cache_(static_cast<size_t>(cache_slots)) {
     info_.name = "fake";
     info_.device = "cpu";
     info_.context_length = context;
@@ -201,6 +201,7 @@ class FakeExecutor : public Executor {
   std::function<void(size_t)> before_encode;
   bool fail_trace = false;
   void take_prompts_in_chunks(int64_t tokens) { limits_.prompt_chunk = tokens; }
+  void cut_prompts_at(int64_t tokens) { limits_.prompt_part = tokens; }
   /// As an executor that runs ahead would have it.
   void look_ahead() { limits_.looks_ahead = true; }
   /// How strongly the end id is favoured: higher, shorter texts.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Prompts that are processed in parts, because others have their text under way.
+// Prompts that are processed in parts: others have their text under way, or they are long.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -157,6 +157,22 @@ TEST_F(PromptChunks, end_where_no_text_is_left_to_wait) {
   add(few_tokens(std::string(30, 'a'), 0));
   run_all();
   EXPECT_EQ(executor_->prompt_parts, (std::vector<size_t>{6, 2, 2, 27, 0, 0}));
+}
+
+TEST_F(PromptChunks, change_no_text_where_a_prompt_alone_is_cut) {
+  const Request request = few_tokens("what do you see", 2);
+  const std::vector<int64_t> expected = alone(request);
+  for (int64_t part = 1; part < 27; ++part) {
+    open();
+    executor_->eos_bias = -100;
+    executor_->take_prompts_in_chunks(1);
+    executor_->cut_prompts_at(part);
+    const size_t place = add(request);
+    run_all();
+    EXPECT_EQ(description_of(place).token_ids, expected) << "parts of " << part;
+    EXPECT_EQ(executor_->prompt_parts.front(), static_cast<size_t>(part));
+    EXPECT_EQ(executor_->encode_batches, (std::vector<size_t>{1})) << "parts of " << part;
+  }
 }
 
 TEST_F(PromptChunks, are_not_made_of_what_is_traced) {
