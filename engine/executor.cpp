@@ -15,11 +15,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <map>
 #include <optional>
 #include <span>
 #include <utility>
 
+#include "base/compute_threads.h"
 #include "base/device.h"
 #include "base/failure.h"
 #include "base/huge_memory.h"
@@ -37,6 +39,7 @@
 #include "projector/merge.h"
 #include "projector/projector.h"
 #include "sampler/sampler.h"
+#include "scheduler/thread_count.h"
 #include "trace.h"
 #include "vision/tower.h"
 #include "vlm/names.h"
@@ -95,12 +98,22 @@ struct Packings {
   }
 };
 
+// Other numbers of threads are tried where they give the same bits: with our own products, while
+// libtorch may sum those of float32 in another order. Few rows of bfloat16 or packed weights are
+// always ours, those of prompts and pictures where the processor multiplies bfloat16.
+StepThreads choose_threads(ComputeThreads threads, at::Device device, DType dtype,
+                           const Packings& packings) {
+  const bool half = dtype == DType::kBFloat16;
+  const bool adapts = device.is_cpu() && (half || packings.decoder);
+  return {adapts ? threads.least : threads.most, threads.most, half && !product_families().empty()};
+}
+
 class TorchExecutor : public Executor {
  public:
   /// The caller's current stream is `stream`.
   TorchExecutor(std::shared_ptr<const Checkpoint> checkpoint, at::Device device,
                 std::optional<c10::Stream> stream, DType dtype, const Packings& packings,
-                int64_t prompt_chunk, TensorSource source)
+                ComputeThreads threads, int64_t prompt_chunk, TensorSource source)
       : checkpoint_(std::move(checkpoint)),
         config_(checkpoint_->config()),
         device_(device),
@@ -116,6 +129,7 @@ class TorchExecutor : public Executor {
                at::TensorOptions().dtype(dtype_).device(device)),
         buffers_(limits_.max_rows, std::min(demand_.context, limits_.cache_slots), device),
         sampler_(limits_.max_rows, device),
+        threads_(choose_threads(threads, device, dtype, packings)),
         gpu_step_(GpuStep::make(decoder_, cache_, buffers_, limits_.max_rows)) {
     if (gpu_step_ != nullptr) {
       run_ahead_.emplace(*gpu_step_, buffers_, sampler_);
@@ -150,8 +164,15 @@ class TorchExecutor : public Executor {
       const std::function<void()>& between) override {
     const c10::OptionalStreamGuard guard(stream_);
     const ReusedMemory memory;
-    return translated("encoding pictures",
-                      [&] { return encode_pictures(batch, trace_paths, between); });
+    int64_t count = 0;
+    for (const PixelTensor* part : batch) count += part->images;
+    const int64_t runs = runs_;
+    const auto start = std::chrono::steady_clock::now();
+    const TeamSize team(threads_.next(StepThreads::Kind::kPictures, count));
+    auto images = translated("encoding pictures",
+                             [&] { return encode_pictures(batch, trace_paths, between); });
+    if (runs_ == runs) tell(StepThreads::Kind::kPictures, count, start);
+    return images;
   }
 
   StepResult run(const StepPlan& plan) override {
@@ -322,7 +343,7 @@ class TorchExecutor : public Executor {
     const c10::InferenceMode guard;
     if (run_ahead_ && !plan.decodes.empty()) return step_on_gpu(plan);
     if (run_ahead_) run_ahead_->drop();
-    StepResult result = {run_together(plan)};
+    StepResult result = {run_timed(plan)};
     move_weights();
     return result;
   }
@@ -342,6 +363,26 @@ class TorchExecutor : public Executor {
     to_move_.pop_back();
     const bool room = room_for_moves() > next->bytes();
     if (!room || !next->move_weights(large_pages_)) to_move_.clear();
+  }
+
+  std::vector<Chosen> run_timed(const StepPlan& plan) {
+    auto kind = StepThreads::Kind::kDecode;
+    auto rows = static_cast<int64_t>(plan.decodes.size());
+    for (const PromptPart& part : plan.prompts) {
+      kind = StepThreads::Kind::kPrompt;
+      rows += part.count;
+    }
+    const TeamSize team(threads_.next(kind, rows));
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<Chosen> chosen = run_together(plan);
+    tell(kind, rows, start);
+    ++runs_;
+    return chosen;
+  }
+
+  void tell(StepThreads::Kind kind, int64_t size, std::chrono::steady_clock::time_point start) {
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    threads_.ran(kind, size, took.count());
   }
 
   // Prompts and sequences that go on, in one pass.
@@ -400,6 +441,7 @@ class TorchExecutor : public Executor {
   KvCache cache_;
   StepBuffers buffers_;
   Sampler sampler_;
+  StepThreads threads_;
   std::unique_ptr<GpuStep> gpu_step_;  // null where there is none
   std::optional<RunAhead> run_ahead_;  // likewise
   ModelInfo info_;
@@ -408,6 +450,7 @@ class TorchExecutor : public Executor {
   HugeMemory large_pages_;
   std::vector<Linear*> to_move_;  // what is not there yet
   int64_t steps_ = 0;
+  int64_t runs_ = 0;  // on the CPU
 };
 
 // What a closed engine held stays with libtorch, for a stream that no other engine uses. Not asked
@@ -434,9 +477,11 @@ std::unique_ptr<Executor> make_executor(const ModelSpec& spec,
     std::optional<c10::Stream> stream;
     if (!device.is_cpu()) stream = work_stream(device);
     const c10::OptionalStreamGuard stream_guard(stream);
+    const ComputeThreads threads = ComputeThreads::choose();
+    const TeamSize team(threads.most);
     TensorSource source(checkpoint->weights(), device, scalar_type(dtype), progress, stop);
     return std::make_unique<TorchExecutor>(std::move(checkpoint), device, stream, dtype, packings,
-                                           spec.prompt_chunk, std::move(source));
+                                           threads, spec.prompt_chunk, std::move(source));
   });
 }
 

@@ -6,6 +6,8 @@
 #include <limits>
 #include <optional>
 
+#include "base/control_groups.h"
+
 namespace vlm {
 namespace {
 
@@ -39,35 +41,14 @@ int64_t left_by(const std::string& group, const char* limit, const char* used) {
   return std::max<int64_t>(0, *most - *now + cache);
 }
 
-// What the group at `path` below `mount` and those around it leave. In a container the mount is
-// often its own group, and the path one that is not there.
-int64_t left_by_all(const std::string& mount, const std::string& path, const char* limit,
-                    const char* used) {
-  int64_t left = left_by(mount, limit, used);
-  for (size_t end = path.size(); end > 0 && end != std::string::npos;
-       end = path.rfind('/', end - 1)) {
-    left = std::min(left, left_by(mount + path.substr(0, end), limit, used));
-  }
-  return left;
-}
-
 // The smallest of what this process's groups leave.
 int64_t left_by_groups(const std::string& root) {
-  std::ifstream groups(root + "/proc/self/cgroup");
   int64_t left = kNoLimit;
-  for (std::string line; std::getline(groups, line);) {
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    std::string kinds(",");
-    kinds.append(line, first + 1, second - first - 1).append(",");
-    const std::string path = line.substr(second + 1), mount = root + "/sys/fs/cgroup";
-    if (kinds == ",,") {
-      left = std::min(left, left_by_all(mount, path, "/memory.max", "/memory.current"));
-    } else if (kinds.find(",memory,") != std::string::npos) {
-      left = std::min(left, left_by_all(mount + "/memory", path, "/memory.limit_in_bytes",
-                                        "/memory.usage_in_bytes"));
-    }
-  }
+  visit_control_groups(root, "memory", [&](const std::string& group, bool unified) {
+    left = std::min(left, unified
+                              ? left_by(group, "/memory.max", "/memory.current")
+                              : left_by(group, "/memory.limit_in_bytes", "/memory.usage_in_bytes"));
+  });
   return left;
 }
 

@@ -5,15 +5,16 @@
 //   engine_bench MODEL [--dtype T] [--quantization Q] [--device D] [--tokens N] [--rounds N]
 //                [--warm-up N] [--batch 1,4,16] [--width W] [--height H] [--prompt-chunk N]
 //                [--temperature T] [--top-k N] [--top-p P] [--repetition-penalty R]
-//                [--joining] [--no-limits] [--loads N]
+//                [--joining] [--no-limits] [--loads N] [--busy N]
 //
 // Every request shows a new picture of noise and generates exactly --tokens tokens, the likeliest
 // ones unless options say otherwise. Before batches are measured, one request generates --warm-up
 // tokens (0: none): by then an engine of up to 40 layers on a CPU has moved its weights to where
 // they stay. With --joining somebody asks while another's text is under way. With --loads the model
 // is loaded so many times, each time anew, and nothing else is measured; load_gb_per_s counts the
-// bytes of the weights' files, which lie in the system's cache from the second time on. `limits`
-// are what this machine's memory and libtorch's matrix product reach, measured in the same run.
+// bytes of the weights' files, which lie in the system's cache from the second time on. With --busy
+// so many threads beside compute without a pause, and the same is measured with as many threads as
+// there are cores and with those that the engine chooses, nothing else. `limits` are what this machine's memory and libtorch's matrix product reach, measured in the same run.
 
 #include <sys/resource.h>
 
@@ -26,8 +27,11 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
+#include <stop_token>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "bench/machine_limits.h"
@@ -59,6 +63,7 @@ struct Settings {
   bool limits = true;
   bool joining = false;
   int loads = 0;  // 0: once, and the rest is measured
+  std::optional<int> busy;
   std::vector<int> batches = {1, 4, 16};
   vlm::Options options;
 };
@@ -140,6 +145,8 @@ Settings read_settings(int argc, char** argv) {
       settings.width = std::stoi(value);
     } else if (name == "--height") {
       settings.height = std::stoi(value);
+    } else if (name == "--busy") {
+      settings.busy = std::stoi(value);
     } else if (name == "--batch") {
       settings.batches = numbers(value);
     } else if (!read_choice(name, value, settings.options)) {
@@ -218,6 +225,12 @@ double weight_file_bytes(const std::string& model) {
     if (kind == ".safetensors" || kind == ".bin") bytes += static_cast<double>(file.file_size());
   }
   return bytes;
+}
+
+std::shared_ptr<vlm::Engine> open(const Settings& settings) {
+  const vlm::Result<std::shared_ptr<vlm::Engine>> engine = vlm::open_engine(settings.spec);
+  if (!engine) fail(engine.error().message);
+  return *engine;
 }
 
 std::shared_ptr<vlm::Engine> load(const Settings& settings, std::vector<double>& took_s) {
@@ -300,10 +313,38 @@ json measure_joining(vlm::Engine& engine, const Settings& settings) {
           {"first_token_s", spread(first)}};
 }
 
+// With as many threads as cores, then with those that the engine chooses, beside threads that keep
+// cores busy.
+json measure_busy(const Settings& settings) {
+  std::vector<std::jthread> beside;
+  for (int i = 0; i < *settings.busy; ++i) {
+    beside.emplace_back([](const std::stop_token& stop) {
+      while (!stop.stop_requested()) {
+      }
+    });
+  }
+  json report = {{"model", settings.spec.model}, {"busy", *settings.busy}};
+  for (const auto& [name, dynamic] : {std::pair("fixed", "false"), std::pair("chosen", "true")}) {
+    setenv("OMP_DYNAMIC", dynamic, 1);
+    const std::shared_ptr<vlm::Engine> engine = open(settings);
+    json& one = report[name];
+    if (settings.warm_up > 0) run(*engine, settings, 1, settings.warm_up);
+    for (const int count : settings.batches) {
+      one["batches"].push_back(measure_batch(*engine, settings, count));
+    }
+    one["first"] = measure_first_token(*engine, settings);
+  }
+  return report;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const Settings settings = read_settings(argc, argv);
+  if (settings.busy) {
+    std::cout << measure_busy(settings).dump(1) << std::endl;
+    return 0;
+  }
   json report = {{"model", settings.spec.model},
                  {"quantization", vlm::quantization_name(settings.spec.quantization)},
                  {"tokens", settings.tokens},
