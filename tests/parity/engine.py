@@ -41,6 +41,11 @@ def levels():
     return known[:next((i for i, name in enumerate(known) if not LEVELS[name][0] <= flags), len(known))]
 
 
+def levels_to_run():
+    """The levels that a test runs on; none names the device where that is a GPU."""
+    return levels() if os.environ.get("VLM_TEST_DEVICE", "cpu") == "cpu" else [None]
+
+
 def level_environment(level):
     return {"VLM_MAX_CPU_ISA": level, "ATEN_CPU_CAPABILITY": LEVELS[level][1], "ONEDNN_MAX_CPU_ISA": LEVELS[level][2]}
 
