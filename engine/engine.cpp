@@ -6,6 +6,7 @@
 
 #include "base/guard.h"
 #include "executor.h"
+#include "kernels/cpu.h"
 #include "loader/checkpoint.h"
 #include "preprocess/gpu_pictures.h"
 #include "registry.h"
@@ -43,6 +44,9 @@ std::unique_ptr<Engine> build_engine(const ModelSpec& spec,
 }
 
 Result<std::shared_ptr<const Checkpoint>> open_checkpoint(const ModelSpec& spec) {
+  if (const Status status = check_cpu_limit(); !status) {
+    return status.error();
+  }
   if (spec.prompt_chunk < 0) {
     return Error{ErrorKind::kInvalidArgument,
                  "prompt_chunk is " + std::to_string(spec.prompt_chunk) +

@@ -17,6 +17,7 @@
 #include "base/failure.h"
 #include "base/host_memory.h"
 #include "cuda/module.h"
+#include "kernels/cpu.h"
 
 namespace vlm {
 namespace {
@@ -51,7 +52,7 @@ c10::Device gpu(int index) {
 
 bool cpu_has_bfloat16() {
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512bf16") != 0;
+  return has_avx512_bfloat16();
 #elif defined(__aarch64__) && defined(HWCAP2_BF16)
   return (getauxval(AT_HWCAP2) & HWCAP2_BF16) != 0;
 #else

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include "vlm/error.h"
+
 // Kernels for the vector instructions that the processor turns out to have.
 
 #if defined(__x86_64__)
-#include <cpuid.h>
-
 #define VLM_AVX2 __attribute__((target("avx2,fma")))
 #define VLM_AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #define VLM_AVX512_BFLOAT16 \
@@ -20,44 +20,33 @@
 
 namespace vlm {
 
-inline bool has_avx2() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  return false;
-#endif
-}
+/// Instructions that kernels are written for, each with all that stand before it.
+enum class CpuLevel { kPortable, kAvx2, kAvx512, kAvx512BFloat16, kAmx };
+
+/// The level called `name`: portable, avx2, avx512, avx512-bfloat16, amx. kInvalidArgument, with
+/// these names, where it is another one. Reentrant.
+Result<CpuLevel> cpu_level(const char* name);
+
+/// Whether the environment variable VLM_MAX_CPU_ISA, where it is set, names a level. Read once in
+/// the process, as all of the following is. Reentrant.
+Status check_cpu_limit();
+
+// What the processor has, up to the level that VLM_MAX_CPU_ISA names; a name that is none limits
+// nothing. All choices between kernels, also of those that are libtorch's, follow these. Reentrant.
+
+bool has_avx2();
 
 /// Servers since 2019: with products of 16-bit whole numbers.
-inline bool has_avx512() {
-#if defined(__x86_64__)
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni");
-#else
-  return false;
-#endif
-}
+bool has_avx512();
+
+/// All servers with AVX-512, those of 2017 included: enough for libtorch's products of bfloat16.
+bool has_avx512_words();
 
 /// With products of bfloat16 as well.
-inline bool has_avx512_bfloat16() {
-#if defined(__x86_64__)
-  return has_avx512() && __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
-}
+bool has_avx512_bfloat16();
 
 /// Has matrix units for bfloat16, of which the operating system has to be asked for first.
-inline bool has_amx_bfloat16() {
-#if defined(__x86_64__)
-  // Clang 14 knows no name for it.
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & 1u << 22) != 0;
-#else
-  return false;
-#endif
-}
+bool has_amx_bfloat16();
 
 /// Whether the processor itself brings what is read in order, and asking for it only takes its
 /// time: AMD's Zen 3 and Zen 4 (measured on the latter; Zen 5 gains by asking).

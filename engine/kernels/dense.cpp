@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/cpu.h"
 #include "kernels/product.h"
 
 namespace vlm {
@@ -31,7 +32,7 @@ const uint16_t* halves(const at::Tensor& tensor) {
 
 bool multiplies_halves(at::ScalarType type) {
 #if defined(__x86_64__)
-  return type == at::kBFloat16 && __builtin_cpu_supports("avx512bw");
+  return type == at::kBFloat16 && has_avx512_words();
 #else
   return type == at::kBFloat16;
 #endif

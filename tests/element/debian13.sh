@@ -21,6 +21,7 @@ cp -r "$root/gst" "$root/tests/element" "$root/engine/include" "$tree/gst-vlm/"
 for header in cuda/picture_index.h kernels/cpu.h kernels/host_device.h kernels/rounded.h; do
   install -D -m 644 "$root/engine/$header" "$tree/gst-vlm/include/$header"
 done
+cp "$root/engine/kernels/cpu.cpp" "$tree/gst-vlm/gst/gstvlm-cpu.cpp"
 if [ -f "$cuda/cuda.h" ]; then
   cp "$cuda/cuda.h" "$cuda/cudaGL.h" "$tree/gst-vlm/include/"
 fi

@@ -20,15 +20,48 @@ def find_runner():
     return str(path)
 
 
+# The levels of instructions that VLM_MAX_CPU_ISA names, with what a processor of each is called by the kernel and by
+# libtorch, whose kernels are limited to the same.
+LEVELS = {
+    "portable": (set(), "default", "sse41"),
+    "avx2": ({"avx2", "fma"}, "avx2", "avx2"),
+    "avx512": ({"avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}, "avx512", "avx512_core_vnni"),
+    "avx512-bfloat16": ({"avx512_bf16"}, "avx512", "avx512_core_bf16"),
+    "amx": ({"amx_tile", "amx_bf16"}, "avx512", "avx512_core_amx"),
+}
+
+
+def levels():
+    """Those of this processor, the least first."""
+    flags = set()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            flags = set(next((line.split() for line in file if line.startswith("flags")), []))
+    known = list(LEVELS)
+    return known[:next((i for i, name in enumerate(known) if not LEVELS[name][0] <= flags), len(known))]
+
+
+def levels_to_run():
+    """The levels that a test runs on; none names the device where that is a GPU."""
+    return levels() if os.environ.get("VLM_TEST_DEVICE", "cpu") == "cpu" else [None]
+
+
+def level_environment(level):
+    return {"VLM_MAX_CPU_ISA": level, "ATEN_CPU_CAPABILITY": LEVELS[level][1], "ONEDNN_MAX_CPU_ISA": LEVELS[level][2]}
+
+
 class EngineCrash(Exception):
     """The engine's process ended while it should have answered."""
 
 
 class Engine:
-    """Talks to engine_runner. Pictures are handed over as files of raw RGB in a directory that close() removes."""
+    """Talks to engine_runner. Pictures are handed over as files of raw RGB in a directory that close() removes. `level`
+    limits the instructions that it uses; `environment` adds to its environment."""
 
-    def __init__(self, runner=None):
+    def __init__(self, runner=None, level=None, environment=None):
         self.runner = runner or find_runner()
+        self.level = level
+        self.environment = {**(level_environment(level) if level else {}), **(environment or {})}
         self.directory = tempfile.TemporaryDirectory(prefix="vlm-parity-")
         self.process = None
         self.frames = 0
@@ -36,7 +69,7 @@ class Engine:
     def ask(self, command):
         if self.process is None or self.process.poll() is not None:
             self.process = subprocess.Popen([self.runner], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                            encoding="utf-8")
+                                            encoding="utf-8", env={**os.environ, **self.environment})
         try:
             self.process.stdin.write(json.dumps(command) + "\n")
             self.process.stdin.flush()

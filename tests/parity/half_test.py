@@ -51,7 +51,7 @@ def write_model(directory, seed):
     return spec.base, {"model": model, **arguments}, lambda dtype: OriginalReference(spec.settings(), weights, text, dtype)
 
 
-def check_stages(half, full, ours, dtype, where, worst):
+def check_stages(half, full, ours, unit, where, worst, factor=FACTOR):
     """Each stage within its spread; gives the spread of the first scores."""
     spread = 0.0
     for name in CLOSE:
@@ -59,7 +59,7 @@ def check_stages(half, full, ours, dtype, where, worst):
             continue
         spread = relative_difference(half[name], full[name])
         assert spread < float("inf"), f"{where}: the reference's {name} is not finite"
-        limit = FACTOR * max(spread, UNITS[dtype])
+        limit = factor * max(spread, unit)
         for what, theirs in (("in the same type", half[name]), ("in float32", full[name])):
             difference = relative_difference(ours[name].float(), theirs)
             worst[name] = max(worst.get(name, 0.0), difference)
@@ -93,7 +93,7 @@ def test_equal_within_the_references_own_spread(tmp_path, dtype):
         in_half = traced(half, request)
         assert torch.equal(ours["prompt_ids"], in_half["prompt_ids"]), where
         differences = {}
-        spread = check_stages(in_half, traced(full, request), ours, dtype, where, differences)
+        spread = check_stages(in_half, traced(full, request), ours, UNITS[dtype], where, differences)
         group = results.dimensions(model["model"])
         for name, difference in differences.items():
             row = rows.setdefault((group, name), results.row(*group, f"{dtype}: {name}", cases=0, worst=0.0))

@@ -208,6 +208,8 @@ def without_padding(features, size):
 class OriginalReference:
     """A checkpoint from its Settings and the weights that it ends up with, on the CPU."""
 
+    picture_id = IMAGE  # no token's
+
     def __init__(self, settings, weights, text_directory, dtype=torch.float32):
         self.settings, self.dtype = settings, dtype
         self.weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
@@ -317,6 +319,13 @@ class OriginalReference:
         rows = self.trace(inputs)["inputs_embeds"][None]
         self.forget_positions()
         return generated(self.model, {"inputs_embeds": rows}, 0, options)
+
+    @torch.no_grad()
+    def scores_along(self, inputs, ids):
+        """[len(ids), vocab]: the scores from which each of `ids` would have been chosen, one after the other."""
+        rows = torch.cat([self.trace(inputs)["inputs_embeds"], self.model.get_input_embeddings().weight[list(ids)]])
+        self.forget_positions()
+        return self.model(inputs_embeds=rows[None]).logits[0, -1 - len(ids):-1].float()
 
     def forget_positions(self):
         rotary = self.model.model.rotary_emb

@@ -13,6 +13,7 @@ cases are counted and must stay below 1 %.
     parity_test.py --generation next --text-model mistral
     parity_test.py --layout original      the original project's layout
     parity_test.py --cases 3000 --seed 5  a long run; --case 17 repeats one case and prints more
+    parity_test.py --levels portable,avx2 each case again with no more instructions than these; the reference runs once
     parity_test.py --results FILE.json    keeps what was compared for results.py, too
 """
 
@@ -34,7 +35,7 @@ import cases
 import make_checkpoint
 import results
 import specs
-from engine import Engine, EngineCrash, raw_request
+from engine import Engine, EngineCrash, levels, raw_request
 from original_checkpoint import random_original, write_original
 from original_reference import OriginalReference
 from reference import Reference
@@ -57,13 +58,20 @@ class Tally:
         self.failures = []
         self.cases = collections.defaultdict(collections.Counter)  # family → passed or failed → how many
         self.group = ("", "", "")  # of the checkpoint at hand, see results.dimensions
+        self.level = None  # of the engine at hand
         self.rows = {}
         self.seeds = collections.defaultdict(set)
 
     def row(self, what):
         return self.rows.setdefault((self.group, what), results.row(*self.group, what, cases=0))
 
+    def named(self, what):
+        """All comparisons of a level are counted together."""
+        return f"everything on {self.level}" if self.level else what
+
     def check(self, seed, what, good, detail=""):
+        if self.level:
+            detail, what = f"{what}: {detail}", self.named(what)
         if good:
             self.passed[what] += 1
         else:
@@ -76,6 +84,7 @@ class Tally:
         return good
 
     def near_tie(self, what):
+        what = self.named(what)
         self.near_ties[what] += 1
         self.row(what)["near-ties"] += 1
 
@@ -85,6 +94,7 @@ class Tally:
         self.row("whole cases")["cases"] += 1
 
     def difference(self, what, value):
+        what = self.named(what)
         self.worst[what] = max(self.worst[what], value)
         row = self.row(what)
         row["worst"] = max(row["worst"] or 0.0, value)
@@ -200,7 +210,7 @@ def make_spec(layout, seed, generation, text_model):
     return random_original(seed, *family) if layout == "original" else specs.random_spec(seed, *family)
 
 
-def write_case(engine, spec, directory):
+def write_case(engines, spec, directory):
     """What the engine opens, and the reference."""
     if spec.layout == "hf":
         make_checkpoint.write_checkpoint(directory, spec)
@@ -208,21 +218,19 @@ def write_case(engine, spec, directory):
     model, arguments, weights = write_original(directory, spec)
     if spec.tower == "cache":
         os.environ["HF_HUB_CACHE"] = os.path.join(directory, "hub")
-        engine.restart()  # in that environment
+        for engine in engines:
+            engine.restart()  # in that environment
     reference = OriginalReference(spec.settings(), weights, arguments.get("model_base", model))
     return {"model": str(model), **arguments}, reference
 
 
-def run_case(tally, engine, spec, directory, verbose=False):
-    """One checkpoint and its requests."""
+def run_case(tally, engines, spec, directory, verbose=False):
+    """One checkpoint and its requests, by each of the engines."""
     seed = spec.seed
-    model, reference = write_case(engine, spec, directory)
+    model, reference = write_case(engines, spec, directory)
     if verbose:
         print(dataclasses.asdict(spec))
     tally.group = results.dimensions(model["model"])
-    opened = engine.open(**model)
-    if not tally.check(seed, "opens", opened["ok"], str(opened.get("error"))):
-        return
     requests = cases.make_requests(seed, spec if spec.layout == "hf" else spec.base)
     expected = [expect(reference, request) for request in requests]
     text = reference.tokenizer.decode(expected[0].ids, skip_special_tokens=True).strip()
@@ -230,21 +238,44 @@ def run_case(tally, engine, spec, directory, verbose=False):
     if stopping is not None and spec.layout == "hf":  # the original has none
         requests.append(stopping)
         expected.append(expect(reference, stopping))
+    inputs = reference.inputs(requests[0].text, requests[0].pictures, requests[0].aspect)
+    case = Case(spec, model, directory, reference, requests, expected, reference.trace(inputs))
+    for engine in engines:
+        tally.level = engine.level
+        compare_engine(tally, engine, case)
+        tally.level = None
 
+
+@dataclasses.dataclass
+class Case:
+    """A checkpoint with what the reference made of it."""
+    spec: object
+    model: dict  # what the engine opens
+    directory: str
+    reference: object
+    requests: list
+    expected: list
+    trace: dict  # of the first request
+
+
+def compare_engine(tally, engine, case):
+    seed, reference, requests, expected = case.spec.seed, case.reference, case.requests, case.expected
+    opened = engine.open(**case.model)
+    if not tally.check(seed, "opens", opened["ok"], str(opened.get("error"))):
+        return
     alone = []
     for i, (request, theirs) in enumerate(zip(requests, expected)):
         more = {"partial": True}
         if i == 0:
-            more["trace"] = os.path.join(directory, "trace.safetensors")
+            more["trace"] = os.path.join(case.directory, "trace.safetensors")
         answer = engine.run([engine_request(engine, request, **more)])[0]
         alone.append(answer)
         if i == 0 and answer["ok"]:
-            inputs = reference.inputs(request.text, request.pictures, request.aspect)
             before = len(tally.failures)
-            trace = compare_trace(tally, seed, more["trace"], reference.trace(inputs))
+            trace = compare_trace(tally, seed, more["trace"], case.trace)
             tally.check(seed, "trace token_ids", trace["token_ids"].tolist() == answer["token_ids"])
-            if spec.layout == "original" and spec.grids:
-                tally.check(seed, f"tiles merged {spec.merge}", len(tally.failures) == before)
+            if case.spec.layout == "original" and case.spec.grids:
+                tally.check(seed, f"tiles merged {case.spec.merge}", len(tally.failures) == before)
         compare_answer(tally, seed, reference, request, theirs, answer)
         if answer["ok"]:
             compare_partials(tally, seed, request, answer)
@@ -284,17 +315,18 @@ def compare_batch(tally, engine, seed, requests, alone, expected):
                     f"{alone[i].get('token_ids')}")
 
 
-def guarded_case(tally, engine, spec, verbose):
+def guarded_case(tally, engines, spec, verbose):
     seed, before = spec.seed, len(tally.failures)
     directory = tempfile.mkdtemp(prefix="vlm-parity-")
     try:
-        run_case(tally, engine, spec, directory, verbose)
+        run_case(tally, engines, spec, directory, verbose)
     except EngineCrash as crash:
         tally.check(seed, "no crash", False, str(crash))
     except Exception:  # a case that cannot be judged has not passed
         tally.check(seed, "runs", False, traceback.format_exc(limit=-4))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+    tally.level = None
     tally.add_case(spec, len(tally.failures) == before)
 
 
@@ -313,19 +345,22 @@ def main():
     parser.add_argument("--generation", choices=["any", *specs.GENERATIONS], default="any", help="of LLaVA (default any)")
     parser.add_argument("--text-model", choices=["any", *specs.TEXT_MODELS], default="any", help="default any")
     parser.add_argument("--layout", choices=["hf", "original"], default="hf", help="default hf")
+    parser.add_argument("--levels", default="", help="of instructions, see VLM_MAX_CPU_ISA in README; commas between them")
     parser.add_argument("--tap", action="store_true", help="one line for each case, in TAP")
     parser.add_argument("--results", type=pathlib.Path, help="file for what was compared, see results.py")
     options = parser.parse_args()
     seeds = [options.case] if options.case is not None else range(options.seed, options.seed + options.cases)
     torch.set_num_threads(1)
     sys.path.insert(0, str(pathlib.Path(__file__).parent))
-    engine, tally, start = Engine(), Tally(), time.time()
+    tally, start = Tally(), time.time()
+    # The best that the processor has, and what was asked for below it.
+    engines = [Engine()] + [Engine(level=level) for level in options.levels.split(",") if level in levels()[:-1]]
     if options.tap:
         print(f"TAP version 13\n1..{len(seeds) + 1}", flush=True)
     for number, seed in enumerate(seeds, 1):
         before = len(tally.failures)
         spec = make_spec(options.layout, seed, options.generation, options.text_model)
-        guarded_case(tally, engine, spec, options.case is not None)
+        guarded_case(tally, engines, spec, options.case is not None)
         if options.tap:
             report_tap(number, seed, before, tally)
         else:
@@ -333,7 +368,8 @@ def main():
                 print("\r" + failure, flush=True)
             print(f"\r{number} of {len(seeds)} cases, seed {seed}, {len(tally.failures)} failures, "
                   f"{(time.time() - start) / number:.2f} s a case", end="", file=sys.stderr, flush=True)
-    engine.close()
+    for engine in engines:
+        engine.close()
     if options.results:
         results.write([row for row in tally.rows.values() if row["equal"] or row["failed"] or row["near-ties"]],
                       options.results)

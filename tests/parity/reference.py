@@ -106,6 +106,21 @@ class Reference:
         with tiles_of_wholes(inputs) if self.tiles else contextlib.nullcontext(), whole_pictures(self.model):
             return generated(self.model, inputs, inputs["input_ids"].shape[1], arguments)
 
+    @torch.no_grad()
+    def scores_along(self, inputs, ids):
+        """[len(ids), vocab]: the scores from which each of `ids` would have been chosen, one after the other."""
+        longer = dict(inputs)
+        longer["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([ids])], dim=1)
+        longer["attention_mask"] = torch.ones_like(longer["input_ids"])
+        self.forget_positions()
+        with tiles_of_wholes(inputs) if self.tiles else contextlib.nullcontext():
+            return self.model(**longer).logits[0, -1 - len(ids):-1].float()
+
+    @property
+    def picture_id(self):
+        """The id that would count as a place for a picture in scores_along()."""
+        return self.model.config.image_token_id
+
     def forget_positions(self):
         """Dynamic rotary scaling keeps what the request before grew to; a request must not depend on another."""
         rotary = self.model.model.language_model.rotary_emb
