@@ -12,8 +12,9 @@ cannot be installed or fails is named with its error, and the others are measure
     peers.py --size tiny --peers engine llama-q8_0
     peers.py --size 7b --device cuda
 
-Each peer runs in its best settings. Of llama.cpp both ways of attention are measured, as names that end in -noflash:
-which one is faster depends on processor and format. With --device cuda engine and peers run on the GPU: transformers,
+Each peer runs in its best settings for one request at a time. Where it depends on processor and format which way of
+attention is faster, both are measured: llama.cpp's without flash attention under names that end in -noflash, OpenVINO's
+without its paged attention under names in -sdpa. With --device cuda engine and peers run on the GPU: transformers,
 and llama.cpp, which is compiled for that (needs nvcc).
 
 Each peer loads the model, describes one picture that is not counted, then one for each round: noise of 640×480, a new
@@ -61,8 +62,9 @@ PEERS = {
     "engine-bfloat16": (16, "engine", "bfloat16"), "engine-int8": (8, "engine", "int8"),
     "engine-int4": (4, "engine", "int4"), "engine-w8a8": (8, "engine", "w8a8"), "engine-w4a8": (4, "engine", "w4a8"),
     "engine-float32": (32, "engine", "float32"),
-    "openvino-fp16": (16, "openvino", "fp16"), "openvino-int8": (8, "openvino", "int8"),
-    "openvino-int4": (4, "openvino", "int4"),
+    "openvino-fp16": (16, "openvino", "fp16"), "openvino-fp16-sdpa": (16, "openvino", "fp16-sdpa"),
+    "openvino-int8": (8, "openvino", "int8"), "openvino-int8-sdpa": (8, "openvino", "int8-sdpa"),
+    "openvino-int4": (4, "openvino", "int4"), "openvino-int4-sdpa": (4, "openvino", "int4-sdpa"),
     "llama-bf16": (16, "llama", "bf16"), "llama-bf16-noflash": (16, "llama", "bf16-noflash"),
     "llama-q8_0": (8, "llama", "q8_0"), "llama-q8_0-noflash": (8, "llama", "q8_0-noflash"),
     "llama-q4_0": (4, "llama", "q4_0"), "llama-q4_0-noflash": (4, "llama", "q4_0-noflash"),

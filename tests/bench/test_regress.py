@@ -160,6 +160,7 @@ def test_memory_of_the_engine_is_told_apart():
 
 def test_both_ways_of_attention_are_measured_by_default():
     assert peers.chosen(["llama-q8_0"]) == ["llama-q8_0", "llama-q8_0-noflash"]
+    assert peers.chosen(["openvino-int4"]) == ["openvino-int4", "openvino-int4-sdpa"]
 
 
 def test_the_demo_model_is_a_size(tmp_path):

@@ -177,6 +177,7 @@ def demo_checkpoint(work):
 
 
 def openvino_files(model, format, work, log, threads, device):
+    format = format.partition("-")[0]
     directory = work / f"openvino-{OPENVINO}-{format}"
     if not directory.exists():
         python, variables = openvino_environment(log)
