@@ -141,17 +141,22 @@ def mixed_builds(measured):
 # ---- What the machine reaches
 
 def limits(options, log, *words):
-    """What limits_bench, which is built beside the engine's program, measures now; nothing where it is not there."""
+    """What limits_bench, which is built beside the engine's program, measures now; nothing where it is not there or
+    fails: figures have no shares then."""
     program = options.engine.parent / "limits_bench"
     if not program.exists():
         return {}
-    answer = environments.run([program, "--device", options.device, *words], log, 300, answer=True,
-                              env={**os.environ, "OMP_NUM_THREADS": str(options.threads)})
+    try:
+        answer = environments.run([program, "--device", options.device, *words], log, 300, answer=True,
+                                  env={**os.environ, "OMP_NUM_THREADS": str(options.threads)})
+    except Failure as error:
+        print(f"no limits: {error} (more in {log})", file=sys.stderr, flush=True)
+        return {}
     return json.loads(answer)
 
 
 def better(one, other):
-    """Of two measurements of the machine, figure by figure."""
+    """Of two measurements of the machine, figure by figure; either may be missing."""
     return {key: max(one.get(key, 0), other.get(key, 0)) for key in {**one, **other}}
 
 
@@ -432,7 +437,7 @@ def main():
     if options.prepare:
         sys.exit(1 if report["failed"] else 0)
     if before:
-        reached = better(before["matmul_gflops"], limits(options, log)["matmul_gflops"])
+        reached = better(before["matmul_gflops"], limits(options, log).get("matmul_gflops", {}))
         report["limits"] = {"matmul_gflops": reached, "work": before["work"]}
         add_shares(report["peers"], before["work"], reached)
     report["machine"]["load_average_at_end"] = os.getloadavg()[0]

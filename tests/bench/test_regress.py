@@ -149,6 +149,11 @@ def test_a_machine_without_limits_bench_has_no_shares(tmp_path):
     assert peers.limits(options, tmp_path / "log") == {}
     measured = of_peers()["peers"]
     peers.add_shares(measured, {}, {})
+    failing = tmp_path / "limits_bench"
+    failing.write_text("#!/bin/sh\nexit 1\n")
+    failing.chmod(0o755)
+    options.device, options.threads = "cpu", 1
+    assert peers.limits(options, tmp_path / "log") == {}
     assert "of_matmul" not in measured[0] and "of_read_rate" not in measured[0]
 
 
