@@ -16,8 +16,9 @@
 //             cache or the context ended one of the others before.
 //   memory    of the process, in MiB, at the end of all batches: what it holds (`resident_mib`), of
 //             that the weights, keys and values of as many tokens as were cached at once, and the
-//             rest. The cache is reserved whole, but takes memory only as far as it was used. On a
-//             GPU weights and cache are not part of the process's memory.
+//             rest. The cache is reserved whole, but takes memory only as far as it was used; weights
+//             that are mapped and were never read (most of the embeddings) make the rest
+//             smaller. On a GPU weights and cache are not part of the process's memory.
 //   limits    what the machine reaches: `read_gb_s`, reading memory, and `matmul_gflops`, products
 //   of
 //             large matrices in the type that the engine multiplies in (`matmul_type`)

@@ -91,6 +91,12 @@ def test_what_the_machine_reaches_and_the_worst_round_do_not_count(tmp_path):
     assert regress(tmp_path, engine_bench(), changed(new, 9, "first", "vision_s", "worst")).returncode == 0
 
 
+def test_the_rest_of_the_memory_does_not_count_but_the_whole_does(tmp_path):
+    old = {**engine_bench(), "memory": {"resident_mib": 1300.0, "rest_mib": -5.0}}
+    assert regress(tmp_path, old, changed(old, -9, "memory", "rest_mib")).returncode == 0
+    assert regress(tmp_path, old, changed(old, 1.5, "memory", "resident_mib")).returncode == 1
+
+
 def test_a_missing_figure_fails_unless_left_out(tmp_path):
     new = of_peers()
     del new["peers"][1]
