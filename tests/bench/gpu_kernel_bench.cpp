@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 
-// Measures the GPU module's kernels of a decode step: choices in microseconds, the rest as a share
-// of the memory's read rate. Each of those figures is a CUDA graph of many calls over more weights,
-// or a larger cache, than any cache on the GPU holds. Prints a table. Exits with 77 where there is
-// no GPU.
+// Measures the GPU module's kernels: choices and the step's bookkeeping in microseconds, the rest
+// as a share of the memory's read rate. Each figure is a CUDA graph of many calls; products and
+// attention go over more weights, or a larger cache, than any cache on the GPU holds, the small
+// kernels over what lies in one, as in a step. Prints a table. Exits with 77 where there is no GPU.
 //
 //   gpu_kernel_bench [HIDDEN INNER HEADS KV_HEADS]
 
@@ -27,27 +27,16 @@
 #include <vector>
 
 #include "base/device.h"
+#include "bench/gpu_bench.h"
 #include "bench/machine_limits.h"
 #include "cuda/packed_index.h"
 #include "cuda/tensor_ops.h"
 #include "decoder/sample_table.h"
 
-namespace {
+namespace bench {
 
-using namespace vlm;
 using Clock = std::chrono::steady_clock;
 
-struct Gpu {
-  c10::Device device = resolve_device("cuda");
-  c10::Stream stream = work_stream(device);
-  c10::StreamGuard guard{stream};
-  const CudaModule& module = *cuda_module();
-  at::TensorOptions half = at::TensorOptions().device(device).dtype(at::kBFloat16);
-
-  void* queue() const { return current_stream(device); }
-};
-
-// Seconds of one of `calls` calls of work(i), as a graph; best of a few runs.
 double seconds(const Gpu& gpu, int calls, const std::function<void(int)>& work) {
   for (int i = 0; i < std::min(calls, 2); ++i) work(i);
   gpu.module.synchronize(gpu.queue());
@@ -70,6 +59,13 @@ void print(const char* what, int64_t rows, double bytes, double time, double rea
   std::printf("%-28s %3d rows %8.1f us %7.0f GB/s %.2f\n", what, static_cast<int>(rows), time * 1e6,
               bytes / time / 1e9, bytes / time / 1e9 / read);
 }
+
+}  // namespace bench
+
+namespace {
+
+using namespace bench;
+using namespace vlm;
 
 struct Product {
   std::string name;
@@ -137,27 +133,34 @@ void measure_attention(const Gpu& gpu, int64_t heads, int64_t kv_heads, double r
       const at::Tensor table = at::arange(slots, gpu.half.dtype(at::kInt));
       const at::Tensor lengths = at::full({rows}, length, gpu.half.dtype(at::kInt));
       const at::Tensor arrivals = at::zeros({rows * heads}, gpu.half.dtype(at::kInt));
+      PagedAttentionArgs base;
+      base.q = q.const_data_ptr();
+      base.out = out.mutable_data_ptr();
+      base.slot_table = table.const_data_ptr<int32_t>();
+      base.table_stride = length;
+      base.lengths = lengths.const_data_ptr<int32_t>();
+      base.rows = rows;
+      base.heads = heads;
+      base.kv_heads = kv_heads;
+      base.head_dim = kDim;
+      base.scale = 0.1f;
+      base.type = KernelType::kBFloat16;
+      const double whole = seconds(gpu, std::max(layers, 8), [&](int i) {
+        base.k_cache = keys[i % layers].const_data_ptr();
+        base.v_cache = values[i % layers].const_data_ptr();
+        if (!gpu.module.paged_attention(base, gpu.queue())) std::abort();
+      });
+      print(("attention " + std::to_string(length) + " paged").c_str(), rows, bytes, whole, read);
       for (const int64_t splits : {1, 2, 4, 8, 16, 32}) {
         SplitAttentionArgs args;
-        PagedAttentionArgs& base = args.base;
-        base.q = q.const_data_ptr();
-        base.out = out.mutable_data_ptr();
-        base.slot_table = table.const_data_ptr<int32_t>();
-        base.table_stride = length;
-        base.lengths = lengths.const_data_ptr<int32_t>();
-        base.rows = rows;
-        base.heads = heads;
-        base.kv_heads = kv_heads;
-        base.head_dim = kDim;
-        base.scale = 0.1f;
-        base.type = KernelType::kBFloat16;
+        args.base = base;
         args.splits = splits;
         const at::Tensor partials = at::empty({args.floats()}, gpu.half.dtype(at::kFloat));
         args.partials = partials.mutable_data_ptr<float>();
         args.arrivals = arrivals.mutable_data_ptr<int32_t>();
         const double time = seconds(gpu, std::max(layers, 8), [&](int i) {
-          base.k_cache = keys[i % layers].const_data_ptr();
-          base.v_cache = values[i % layers].const_data_ptr();
+          args.base.k_cache = keys[i % layers].const_data_ptr();
+          args.base.v_cache = values[i % layers].const_data_ptr();
           if (!gpu.module.split_attention(args, gpu.queue())) std::abort();
         });
         const std::string name =
@@ -255,4 +258,7 @@ int main(int argc, char** argv) {
     }
   }
   measure_attention(gpu, heads, kv_heads, read);
+  measure_elementwise(gpu, hidden, inner, heads, kv_heads, read);
+  measure_packing(gpu, inner, hidden, read);
+  measure_pictures(gpu, read);
 }

@@ -10,6 +10,12 @@ cannot be installed or fails is named with its error, and the others are measure
     peers.py --list
     peers.py --size small --json peers-small.json --svg peers-small.svg
     peers.py --size tiny --peers engine llama-q8_0
+    peers.py --size 7b --device cuda
+
+Each peer runs in its best settings for one request at a time. Where it depends on processor and format which way of
+attention is faster, both are measured: llama.cpp's without flash attention under names that end in -noflash, OpenVINO's
+without its paged attention under names in -sdpa. With --device cuda engine and peers run on the GPU: transformers,
+and llama.cpp, which is compiled for that (needs nvcc).
 
 Each peer loads the model, describes one picture that is not counted, then one for each round: noise of 640×480, a new
 picture each time, so that no cache of prompts helps; greedily, and exactly --tokens tokens of each. The figures:
@@ -18,7 +24,13 @@ picture each time, so that no cache of prompts helps; greedily, and exactly --to
   picture s       the tower, and the projector where the peer counts it there; part of the first token
   first token s   from the pixels to the first token
   tokens/s        of the tokens after the first, one picture at a time
-  peak MiB        most memory the process held; files that are mapped count as far as they were read
+  steady, peak    MiB that the process held at the end, and at most; files that are mapped count as far as they were read.
+                  Of a GPU's memory nothing is told
+  of products     2 x parameters x tokens of picture and prompt, in the time to the first token, as a share of what this
+                  machine reaches at large products of the type that is multiplied in: float32, bfloat16, or, where that
+                  is faster, 8 bits, as the engine's w8a8 and w4a8, OpenVINO and llama.cpp have it
+  of reading      the weights that a token reads, as if each had its format's bits exactly, at that many tokens/s, as a
+                  share of the read rate of memory: the better of two measured right before and right after the peer
   prompt          tokens of the prompt; peers split the text around a picture differently, by one or two
   others          cores that other programs used meanwhile: above 0.1 or so the figures are no good. Threads that wait
                   for each other suffer far more than such a share
@@ -50,20 +62,25 @@ PEERS = {
     "engine-bfloat16": (16, "engine", "bfloat16"), "engine-int8": (8, "engine", "int8"),
     "engine-int4": (4, "engine", "int4"), "engine-w8a8": (8, "engine", "w8a8"), "engine-w4a8": (4, "engine", "w4a8"),
     "engine-float32": (32, "engine", "float32"),
-    "openvino-fp16": (16, "openvino", "fp16"), "openvino-int8": (8, "openvino", "int8"),
-    "openvino-int4": (4, "openvino", "int4"),
-    "llama-bf16": (16, "llama", "bf16"), "llama-q8_0": (8, "llama", "q8_0"), "llama-q4_0": (4, "llama", "q4_0"),
+    "openvino-fp16": (16, "openvino", "fp16"), "openvino-fp16-sdpa": (16, "openvino", "fp16-sdpa"),
+    "openvino-int8": (8, "openvino", "int8"), "openvino-int8-sdpa": (8, "openvino", "int8-sdpa"),
+    "openvino-int4": (4, "openvino", "int4"), "openvino-int4-sdpa": (4, "openvino", "int4-sdpa"),
+    "llama-bf16": (16, "llama", "bf16"), "llama-bf16-noflash": (16, "llama", "bf16-noflash"),
+    "llama-q8_0": (8, "llama", "q8_0"), "llama-q8_0-noflash": (8, "llama", "q8_0-noflash"),
+    "llama-q4_0": (4, "llama", "q4_0"), "llama-q4_0-noflash": (4, "llama", "q4_0-noflash"),
     "transformers-float32": (32, "transformers", "float32"),
     "transformers-bfloat16": (16, "transformers", "bfloat16"),
     "transformers-bfloat16-compiled": (16, "transformers", "bfloat16-compiled")}
 # Compiling takes minutes for each shape, and did not pay on a CPU.
 BY_DEFAULT = [name for name in PEERS if not name.endswith("-compiled")]
 DISTURBED = 0.1  # so many cores used by others make figures doubtful
-SIZES = ["tiny", "base", "small", "7b", "13b"]
+SIZES = ["demo", "tiny", "base", "small", "7b", "13b"]
 # Figure: its heading, the digits shown, and whether more is better.
 FIGURES = {"load_s": ("load, s", 2, False), "vision_s": ("picture, s", 3, False),
            "first_token_s": ("first token, s", 3, False), "decode_tokens_per_s": ("tokens/s", 1, True),
-           "peak_mib": ("peak, MiB", 0, False)}
+           "resident_mib": ("steady, MiB", 0, False), "peak_mib": ("peak, MiB", 0, False)}
+# Share of what the machine reaches: its heading, and the figure that it stands beside.
+SHARES = {"first_token_s": ("of products", "of_matmul"), "decode_tokens_per_s": ("of reading", "of_read_rate")}
 
 
 # ---- The machine
@@ -121,12 +138,56 @@ def mixed_builds(measured):
     return len({peer["version"] for peer in measured if peer["name"].startswith("engine-")}) > 1
 
 
+# ---- What the machine reaches
+
+def limits(options, log, *words):
+    """What limits_bench, which is built beside the engine's program, measures now; nothing where it is not there or
+    fails: figures have no shares then."""
+    program = options.engine.parent / "limits_bench"
+    if not program.exists():
+        return {}
+    try:
+        answer = environments.run([program, "--device", options.device, *words], log, 300, answer=True,
+                                  env={**os.environ, "OMP_NUM_THREADS": str(options.threads)})
+    except Failure as error:
+        print(f"no limits: {error} (more in {log})", file=sys.stderr, flush=True)
+        return {}
+    return json.loads(answer)
+
+
+def better(one, other):
+    """Of two measurements of the machine, figure by figure; either may be missing."""
+    return {key: max(one.get(key, 0), other.get(key, 0)) for key in {**one, **other}}
+
+
+def multiplies_in(name, bits, reached):
+    """In which type this peer multiplies pictures and prompts; 8 bits only where the machine is faster at them."""
+    in_bytes = bits < 16 and name not in ("engine-int8", "engine-int4")
+    if in_bytes and reached.get("int8", 0) > reached.get("bfloat16", 0):
+        return "int8"
+    return "float32" if bits == 32 and "float32" in reached else "bfloat16"
+
+
+def add_shares(measured, work, reached):
+    """Tells each peer what its figures are of what the machine reaches; `reached`: GFLOP/s by type."""
+    for peer in measured:
+        read = peer.get("limits", {}).get("read_gb_s")
+        if work and read:
+            read_bytes = work["token_parameters"] * peer["bits"] / 8
+            peer["of_read_rate"] = read_bytes * value(peer, "decode_tokens_per_s") / (read * 1e9)
+        limit = reached.get(multiplies_in(peer["name"], peer["bits"], reached))
+        if work and limit:
+            operations = (work["picture_operations"] + work["head_operations"] +
+                          work["prompt_token_operations"] * peer["prompt_tokens"])
+            peer["of_matmul"] = operations / value(peer, "first_token_s") / (limit * 1e9)
+
+
 # ---- One peer
 
 def engine_command(format, options, model):
     quantized = [] if format in ("bfloat16", "float32") else ["--quantization", format]
     return [options.engine, model, "--dtype", "bfloat16" if quantized else format, *quantized, "--tokens",
-            options.tokens, "--rounds", options.rounds, "--batch", "1", "--no-limits"]
+            options.tokens, "--rounds", options.rounds, "--batch", "1", "--device", options.device, "--no-limits"]
 
 
 def engine_figures(answer):
@@ -136,7 +197,8 @@ def engine_figures(answer):
     return {"load_s": report["load_s"], "load_peak_mib": report["load_peak_mib"],
             "prompt_tokens": first["prompt_tokens"], "first_token_s": first["first_token_s"],
             "token_s": batch["token_s"], "decode_tokens_per_s": batch["decode_tokens_per_s"],
-            "peak_mib": report["peak_mib"], "vision_s": first["vision_s"]}
+            "resident_mib": report["memory"]["resident_mib"], "peak_mib": report["peak_mib"],
+            "vision_s": first["vision_s"], "memory": report["memory"]}
 
 
 def peer_figures(answer):
@@ -151,19 +213,20 @@ def prepare(name, options, model, log, broken):
     if runner in broken:  # what cannot be installed is not tried again for the next format
         raise broken[runner]
     try:
-        python, variables = environments.ENVIRONMENTS[runner](log)
+        python, variables = environments.ENVIRONMENTS[runner](log, options.device)
     except (Failure, OSError) as error:
         broken[runner] = error
         raise
-    files = environments.FILES[runner](model, format, model.parent, log, options.threads)
+    files = environments.FILES[runner](model, format, model.parent, log, options.threads, options.device)
     return [python, HERE / "peer" / f"run_{runner}.py", files, "--format", format, "--threads", options.threads,
-            "--tokens", options.tokens, "--rounds", options.rounds], variables
+            "--device", options.device, "--tokens", options.tokens, "--rounds", options.rounds], variables
 
 
 def measure(name, command, variables, options, log):
     bits, runner, _ = PEERS[name]
     wait_for_quiet(options.patience)
     build = build_of(options.engine) if runner == "engine" else None
+    before = limits(options, log, "--read-only")
     start, busy, own = time.perf_counter(), busy_s(), resource.getrusage(resource.RUSAGE_CHILDREN)
     answer = environments.run(command, log, options.timeout, answer=True, env={
         **os.environ, "OMP_NUM_THREADS": str(options.threads), **variables})
@@ -176,8 +239,9 @@ def measure(name, command, variables, options, log):
             raise Failure("the engine was built anew while it was measured")
     else:
         figures = peer_figures(answer)
-    return {"name": name, "bits": bits, **figures, "took_s": took,
-            "others_cores": max(busy_s() - busy - own_s, 0) / took}
+    others = max(busy_s() - busy - own_s, 0) / took
+    return {"name": name, "bits": bits, **figures, "took_s": took, "others_cores": others,
+            "limits": better(before, limits(options, log, "--read-only"))}
 
 
 def measuring_order(options, prepared, measured):
@@ -257,6 +321,42 @@ def comparison(measured, name, figure, of="median"):
     return (our / their if more else their / our), best["name"]
 
 
+def headings():
+    for figure, (heading, _, _) in FIGURES.items():
+        yield heading
+        if figure in SHARES:
+            yield SHARES[figure][0]
+
+
+def cells(peer):
+    for figure in FIGURES:
+        yield shown(peer, figure)
+        if figure in SHARES:
+            share = peer.get(SHARES[figure][1])
+            yield "–" if share is None else f"{share:.2f}"
+
+
+def reached_lines(report):
+    """What the shares are of."""
+    reached = report.get("limits", {}).get("matmul_gflops", {})
+    rates = [peer["limits"]["read_gb_s"] for peer in report["peers"] if peer.get("limits")]
+    if not reached or not rates:
+        return []
+    products = ", ".join(f"{gflops:.0f} GFLOP/s in {type}" for type, gflops in reached.items())
+    return [f"The machine read {min(rates):.1f} to {max(rates):.1f} GB/s beside them and multiplied {products}.", ""]
+
+
+def memory_lines(measured):
+    """What the engine's memory at the end is made of."""
+    told = [peer for peer in measured if "weights_mib" in peer.get("memory", {})]
+    if not told:
+        return []
+    columns = {"resident_mib": "steady, MiB", "weights_mib": "weights", "kv_used_mib": "keys and values used",
+               "rest_mib": "rest"}
+    return [row("", *columns.values()), "|---" * (len(columns) + 1) + "|",
+            *(row(peer["name"], *(f"{peer['memory'][key]:.0f}" for key in columns)) for peer in told), ""]
+
+
 def tables(report):
     host, measured = report["machine"], report["peers"]
     lines = [
@@ -264,12 +364,12 @@ def tables(report):
         f"{host['cpu']}, {host['threads']} threads of {host['cores']} cores ({', '.join(host['flags'])}); load average "
         f"{host['load_average_at_start']:.1f} at the start, {host['load_average_at_end']:.1f} at the end. Medians of "
         f"{report['rounds']} rounds (the best in brackets), {report['tokens']} tokens of each picture.", "",
-        row("", "bits", *(heading for heading, _, _ in FIGURES.values()), "prompt", "others"),
-        "|---" * (len(FIGURES) + 4) + "|"]
+        row("", "bits", *headings(), "prompt", "others"), "|---" * (len(FIGURES) + len(SHARES) + 4) + "|"]
     for peer in sorted(measured, key=lambda peer: -peer["bits"]):
-        lines.append(row(peer["name"], peer["bits"], *(shown(peer, figure) for figure in FIGURES),
-                         peer["prompt_tokens"], f"{peer['others_cores']:.2f}"))
-    lines += ["", "The engine beside the best peer of as many bits; above 1 the engine is better. On a busy machine "
+        lines.append(row(peer["name"], peer["bits"], *cells(peer), peer["prompt_tokens"],
+                         f"{peer['others_cores']:.2f}"))
+    lines += ["", *reached_lines(report), *memory_lines(measured)]
+    lines += ["The engine beside the best peer of as many bits; above 1 the engine is better. On a busy machine "
               "the best rounds say more.", "",
               row("", "of rounds", *(heading.partition(",")[0] for heading, _, _ in FIGURES.values())),
               "|---" * (len(FIGURES) + 2) + "|"]
@@ -301,6 +401,7 @@ def main():
                         help="whom to measure, also by the beginnings of names (default: all but -compiled)")
     parser.add_argument("--list", action="store_true", help="name all peers, measure nothing")
     parser.add_argument("--prepare", action="store_true", help="install and convert what is needed, measure nothing")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N; of engine and peers")
     parser.add_argument("--threads", type=int, default=cores(), help="default: the physical cores, %(default)s here")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3, help="one more, not counted, comes before them")
@@ -324,14 +425,21 @@ def main():
         parser.error("at least 2 tokens and 1 round")
     (options.work / "logs").mkdir(parents=True, exist_ok=True)
     report = {"date": datetime.date.today().isoformat(), "machine": machine(options.threads), "size": options.size,
+              "device": options.device,
               "picture": [640, 480], "tokens": options.tokens, "rounds": options.rounds}
     try:
         model = environments.checkpoint(options.size, options.work, options.work / "logs" / "checkpoint.log")
     except Failure as error:
         raise SystemExit(f"peers.py: no checkpoint: {error}") from None
+    log = options.work / "logs" / "limits.log"
+    before = {} if options.prepare else limits(options, log, model)
     report["peers"], report["failed"] = measure_all(options, model)
     if options.prepare:
         sys.exit(1 if report["failed"] else 0)
+    if before:
+        reached = better(before["matmul_gflops"], limits(options, log).get("matmul_gflops", {}))
+        report["limits"] = {"matmul_gflops": reached, "work": before["work"]}
+        add_shares(report["peers"], before["work"], reached)
     report["machine"]["load_average_at_end"] = os.getloadavg()[0]
     print(tables(report))
     if options.json:

@@ -7,7 +7,8 @@
 A figure whose name ends in _per_s is better the greater it is, one that ends in _s or _mib the smaller it is; of
 several rounds the median counts. The ratio says how many times better the new one is, so 0.5 is half as good whatever
 the figure. Below the limit it counts as worse. A figure that the old file has and the new one lacks is worse too: leave
-out with --only what was not measured. What the machine itself reaches (`limits` of engine_bench) is not compared.
+out with --only what was not measured. What the machine itself reaches (`limits`) is not compared, nor shares
+of that, nor the small rest of the memory beside weights and cache.
 
 Figures of two machines, models or settings say nothing about the program: where the files tell of such a difference,
 it is printed first.
@@ -19,7 +20,7 @@ import pathlib
 import re
 import sys
 
-LEFT_OUT = {"limits", "machine", "failed", "took_s"}
+LEFT_OUT = {"limits", "machine", "failed", "took_s", "rest_mib"}
 SETTINGS = ["size", "model", "device", "dtype", "quantization", "tokens", "rounds", "picture"]
 NAMED_BY = ["name", "batch"]
 

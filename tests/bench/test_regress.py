@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """regress.py tells worse from better whichever way a figure counts; peers.py compares with the right peer."""
 
+import argparse
 import copy
 import json
 import pathlib
@@ -90,6 +91,12 @@ def test_what_the_machine_reaches_and_the_worst_round_do_not_count(tmp_path):
     assert regress(tmp_path, engine_bench(), changed(new, 9, "first", "vision_s", "worst")).returncode == 0
 
 
+def test_the_rest_of_the_memory_does_not_count_but_the_whole_does(tmp_path):
+    old = {**engine_bench(), "memory": {"resident_mib": 1300.0, "rest_mib": -5.0}}
+    assert regress(tmp_path, old, changed(old, -9, "memory", "rest_mib")).returncode == 0
+    assert regress(tmp_path, old, changed(old, 1.5, "memory", "resident_mib")).returncode == 1
+
+
 def test_a_missing_figure_fails_unless_left_out(tmp_path):
     new = of_peers()
     del new["peers"][1]
@@ -118,6 +125,60 @@ def test_the_engine_is_compared_with_the_best_peer_of_its_bits():
     assert peers.comparison(measured, "engine-int8", "decode_tokens_per_s") == pytest.approx((1.5, "llama-q8_0"))
     assert peers.comparison(measured, "engine-int8", "vision_s") is None
     assert peers.comparison(measured, "engine-int4", "decode_tokens_per_s") is None
+
+
+def test_shares_are_of_what_the_machine_reaches():
+    measured = of_peers()["peers"]
+    for peer in measured:
+        peer["limits"] = {"read_gb_s": 20}
+    work = {"picture_operations": 3e11, "prompt_token_operations": 2e9, "head_operations": 1e8, "token_parameters": 1e9}
+    peers.add_shares(measured, work, {"bfloat16": 1000, "int8": 2000})
+    engine, llama = measured[0], measured[1]
+    assert engine["of_read_rate"] == pytest.approx(12 * 1e9 / 20e9)
+    assert engine["of_matmul"] == pytest.approx((3e11 + 600 * 2e9 + 1e8) / 2.0 / 1000e9)
+    assert llama["of_matmul"] == pytest.approx((3e11 + 600 * 2e9 + 1e8) / 3.0 / 2000e9)
+    report = {**of_peers(), "peers": measured, "limits": {"matmul_gflops": {"bfloat16": 1000, "int8": 2000}}}
+    assert "| 12.0 (24.0) | 0.60 |" in peers.tables(report) and "1000 GFLOP/s in bfloat16" in peers.tables(report)
+
+
+@pytest.mark.parametrize(("name", "bits", "type"), [
+    ("engine-float32", 32, "float32"), ("engine-bfloat16", 16, "bfloat16"), ("engine-int4", 4, "bfloat16"),
+    ("engine-w4a8", 4, "int8"), ("openvino-int8", 8, "int8"), ("llama-q4_0-noflash", 4, "int8")])
+def test_each_is_held_against_the_type_that_it_multiplies_in(name, bits, type):
+    assert peers.multiplies_in(name, bits, {"float32": 1, "bfloat16": 2, "int8": 3}) == type
+    assert peers.multiplies_in(name, bits, {"bfloat16": 2}) == "bfloat16"
+    assert peers.multiplies_in(name, bits, {"bfloat16": 2, "int8": 1}) == "bfloat16"  # matrix units
+
+
+def test_a_machine_without_limits_bench_has_no_shares(tmp_path):
+    options = argparse.Namespace(engine=tmp_path / "engine_bench")
+    assert peers.limits(options, tmp_path / "log") == {}
+    measured = of_peers()["peers"]
+    peers.add_shares(measured, {}, {})
+    failing = tmp_path / "limits_bench"
+    failing.write_text("#!/bin/sh\nexit 1\n")
+    failing.chmod(0o755)
+    options.device, options.threads = "cpu", 1
+    assert peers.limits(options, tmp_path / "log") == {}
+    assert "of_matmul" not in measured[0] and "of_read_rate" not in measured[0]
+
+
+def test_memory_of_the_engine_is_told_apart():
+    report = of_peers()
+    report["peers"][0]["memory"] = {"resident_mib": 1300.0, "weights_mib": 1000.0, "kv_used_mib": 200.0, "rest_mib": 100.0}
+    assert "| engine-int8 | 1300 | 1000 | 200 | 100 |" in peers.tables(report)
+
+
+def test_both_ways_of_attention_are_measured_by_default():
+    assert peers.chosen(["llama-q8_0"]) == ["llama-q8_0", "llama-q8_0-noflash"]
+    assert peers.chosen(["openvino-int4"]) == ["openvino-int4", "openvino-int4-sdpa"]
+
+
+def test_the_demo_model_is_a_size(tmp_path):
+    import environments
+    model = environments.checkpoint("demo", tmp_path, tmp_path / "log")
+    assert (model / "config.json").exists() and model.parent.parent == tmp_path
+    assert environments.checkpoint("demo", tmp_path, tmp_path / "log") == model
 
 
 def test_the_report_names_everyone():

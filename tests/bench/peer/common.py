@@ -18,6 +18,7 @@ def arguments(description):
     parser.add_argument("model", help="what the peer loads")
     parser.add_argument("--format", required=True, help="how the weights are held, as the peer calls it")
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N, where the peer knows it")
     parser.add_argument("--tokens", type=int, required=True, help="so many are made of each picture, no fewer")
     parser.add_argument("--rounds", type=int, required=True, help="one more comes before them and is not counted")
     return parser.parse_args()
@@ -36,10 +37,11 @@ def spread(values):
     return {"median": statistics.median(values), "best": min(values), "worst": max(values)}
 
 
-def peak_mib():
-    """Most memory this process has held. Unlike getrusage's figure, that of the starting process is left out."""
+def status_mib(name):
+    """VmHWM, the most memory that this process has held (unlike getrusage's figure, without the starting process's), or
+    VmRSS, what it holds now."""
     for line in open("/proc/self/status"):
-        if line.startswith("VmHWM:"):
+        if line.startswith(name + ":"):
             return int(line.split()[1]) / 1024
     return None
 
@@ -54,7 +56,7 @@ def measure(options, version, load, describe):
     start = time.perf_counter()
     model = load()
     load_s = time.perf_counter() - start
-    load_peak = peak_mib()
+    load_peak = status_mib("VmHWM")
     rounds = []
     for number, picture in zip(range(options.rounds + 1), pictures()):
         figures = describe(model, picture)
@@ -67,7 +69,7 @@ def measure(options, version, load, describe):
               "prompt_tokens": rounds[-1]["prompt_tokens"],
               "first_token_s": spread([figures["first_s"] for figures in rounds]),
               "token_s": spread(token_s), "decode_tokens_per_s": 1 / statistics.median(token_s),
-              "peak_mib": peak_mib()}
+              "resident_mib": status_mib("VmRSS"), "peak_mib": status_mib("VmHWM")}
     if "vision_s" in rounds[0]:
         report["vision_s"] = spread([figures["vision_s"] for figures in rounds])
     if begins:

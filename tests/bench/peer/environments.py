@@ -82,7 +82,7 @@ def venv(directory, packages, log):
 
 # ---- Environments. Each answers the Python and the variables that a peer's program runs with.
 
-def tests_environment(log):
+def tests_environment(log, device="cpu"):
     """transformers runs in the tests' Python, which pipelines/setup.sh --tests installs."""
     where = run([HERE.parents[2] / "pipelines/setup.sh", "--tests", "--where"], log, answer=True).strip()
     python = pathlib.Path(where) / "bin/python"
@@ -91,7 +91,9 @@ def tests_environment(log):
     return python, {}
 
 
-def openvino_environment(log):
+def openvino_environment(log, device="cpu"):
+    if device != "cpu":
+        raise Failure("OpenVINO has no backend for this GPU")
     directory = cache() / f"bench-openvino-{OPENVINO}-{key(*OPENVINO_PACKAGES, sys.version)}"
     complete = directory / "complete"
     if not complete.exists():
@@ -101,9 +103,11 @@ def openvino_environment(log):
     return directory / "bin/python", {}
 
 
-def llama_environment(log):
-    """Builds llama.cpp from the sources in llama-cpp-python, the libraries alone; no other peer needs a compiler."""
-    directory = cache() / f"bench-llama-{LLAMA}-{key(*LLAMA_PACKAGES, sys.version)}"
+def llama_environment(log, device="cpu"):
+    """Builds llama.cpp from the sources in llama-cpp-python, the libraries alone; no other peer needs a compiler. For a
+    GPU it needs nvcc, too."""
+    kind = "" if device == "cpu" else "-cuda"
+    directory = cache() / f"bench-llama{kind}-{LLAMA}-{key(*LLAMA_PACKAGES, sys.version)}"
     source, libraries = directory / "source", directory / "libraries"
     if not (directory / "complete").exists():
         shutil.rmtree(directory, ignore_errors=True)
@@ -116,7 +120,7 @@ def llama_environment(log):
         archive.unlink()
         (directory / f"llama_cpp_python-{LLAMA}").rename(source)
         mend_llama(source)
-        build_llama(directory, source, libraries, log)
+        build_llama(directory, source, libraries, log, cuda=device != "cpu")
         (directory / "complete").touch()
     return directory / "bin/python", {"PYTHONPATH": str(source), "LLAMA_CPP_LIB_PATH": str(libraries),
                                       "MTMD_CPP_LIB": str(libraries)}
@@ -132,10 +136,10 @@ def mend_llama(source):
     file.write_text(text.replace(call, '__asm__ volatile("" : : "m"(tc)); ' + call))
 
 
-def build_llama(directory, source, libraries, log):
+def build_llama(directory, source, libraries, log, cuda):
     build, tools = directory / "build", directory / "bin"
     run([tools / "cmake", "-S", source, "-B", build, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}",
-         "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF",
+         "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", f"-DGGML_CUDA={'ON' if cuda else 'OFF'}", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF",
          "-DLLAMA_BUILD_TOOLS=OFF", "-DLLAMA_BUILD_SERVER=OFF"], log)
     jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(len(os.sched_getaffinity(0)))
     run([tools / "cmake", "--build", build, "--parallel", jobs, "--target", "llama", "mtmd"], log, timeout=7200)
@@ -150,7 +154,9 @@ ENVIRONMENTS = {"openvino": openvino_environment, "llama": llama_environment, "t
 # ---- What the peers read
 
 def checkpoint(size, work, log):
-    """The random checkpoint of this size, under a name that says how it was made."""
+    """The random checkpoint of this size, under a name that says how it was made; `demo`: the demo model."""
+    if size == "demo":
+        return demo_checkpoint(work)
     bench, parity = HERE.parent, HERE.parents[1] / "parity"
     makers = [bench / "make_model.py", parity / "make_checkpoint.py", parity / "specs.py"]
     directory = work / f"{size}-{key(*makers)}" / "checkpoint"
@@ -161,7 +167,17 @@ def checkpoint(size, work, log):
     return directory
 
 
-def openvino_files(model, format, work, log, threads):
+def demo_checkpoint(work):
+    source = HERE.parents[2] / "examples/demo-model/model"
+    directory = work / f"demo-{key(*sorted(source.glob('*.json')), *sorted(source.glob('*.safetensors')))}" / "checkpoint"
+    if not directory.exists():
+        with made(directory) as new:
+            shutil.copytree(source, new, dirs_exist_ok=True)
+    return directory
+
+
+def openvino_files(model, format, work, log, threads, device):
+    format = format.partition("-")[0]
     directory = work / f"openvino-{OPENVINO}-{format}"
     if not directory.exists():
         python, variables = openvino_environment(log)
@@ -174,9 +190,10 @@ def openvino_files(model, format, work, log, threads):
     return directory
 
 
-def llama_files(model, format, work, log, threads):
+def llama_files(model, format, work, log, threads, device):
+    format = format.partition("-")[0]
     directory = work / f"llama-{LLAMA}"
-    python, variables = llama_environment(log)
+    python, variables = llama_environment(log, device)
     if not directory.exists():
         with made(directory) as new:
             run([tests_environment(log)[0], HERE / "llama_files.py", model, new,
@@ -193,4 +210,4 @@ def llama_files(model, format, work, log, threads):
 
 
 FILES = {"openvino": openvino_files, "llama": llama_files,
-         "transformers": lambda model, format, work, log, threads: model}
+         "transformers": lambda model, format, work, log, threads, device: model}

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """llama.cpp with its libmtmd on the files that llama_files.py wrote. Runs in the Python that environments.py makes.
 
-The model is a directory with FORMAT.gguf and mmproj.gguf. libmtmd of this version puts the class token behind the
+The model is a directory with FORMAT.gguf and mmproj.gguf. A format that ends in -noflash runs without flash attention,
+of both text and picture: which of the two ways is the faster one depends on processor and format. libmtmd of this version puts the class token behind the
 patches (llama.cpp issue 25814), so it sees another picture than the reference does; what it computes is as much.
 
 With --quantize-from FILE nothing is measured: FILE is
@@ -18,6 +19,7 @@ import llama_cpp
 from llama_cpp import mtmd_cpp as mtmd
 
 CONTEXT = 1024
+EVERY_LAYER = 999
 FILE_TYPES = {"q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0}
 
 
@@ -30,18 +32,25 @@ def quantize(source, format, target, threads):
 
 
 class Model:
-    def __init__(self, directory, format, threads):
+    def __init__(self, directory, format, threads, device):
         directory = pathlib.Path(directory)
+        format, _, without = format.partition("-")
+        flash = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED if without else llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
         llama_cpp.llama_backend_init()
-        self.model = llama_cpp.llama_model_load_from_file(
-            str(directory / f"{format}.gguf").encode(), llama_cpp.llama_model_default_params())
+        settings = llama_cpp.llama_model_default_params()
+        if device != "cpu":
+            settings.n_gpu_layers = EVERY_LAYER
+            settings.main_gpu = int(device.partition(":")[2] or 0)
+        self.model = llama_cpp.llama_model_load_from_file(str(directory / f"{format}.gguf").encode(), settings)
         settings = llama_cpp.llama_context_default_params()
         settings.n_ctx = settings.n_batch = settings.n_ubatch = CONTEXT
         settings.n_threads = settings.n_threads_batch = threads
+        settings.flash_attn_type = flash
         self.context = llama_cpp.llama_init_from_model(self.model, settings)
         settings = mtmd.mtmd_context_params_default()
-        settings.use_gpu = False
+        settings.use_gpu = device != "cpu"
         settings.n_threads = threads
+        settings.flash_attn_type = flash
         settings.media_marker = b"<image>"
         settings.warmup = False
         self.media = mtmd.mtmd_init_from_file(str(directory / "mmproj.gguf").encode(), self.model, settings)
@@ -104,7 +113,8 @@ def main():
         quantize(source, options.format, pathlib.Path(options.model) / f"{options.format}.gguf", options.threads)
         return
     options = common.arguments(__doc__)
-    common.measure(options, llama_cpp.__version__, lambda: Model(options.model, options.format, options.threads),
+    common.measure(options, llama_cpp.__version__,
+                   lambda: Model(options.model, options.format, options.threads, options.device),
                    lambda model, picture: model.describe(picture, options.tokens))
 
 

@@ -36,16 +36,23 @@ def main():
     torch.set_num_threads(options.threads)
     dtype, _, compiled = options.format.partition("-")
     dtype = getattr(torch, dtype)
+    device = torch.device(options.device)
     vision = {}
+
+    def now():
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
     # generate() compiles the step of one token itself, once the cache has one size; on a CPU it wants to be told.
     compile_config = transformers.CompileConfig(mode="default")
     compile_config._compile_all_devices = True
 
     def load():
         reference = Reference(options.model, dtype)
-        model = reference.model.model
-        model.vision_tower.register_forward_pre_hook(lambda *_: vision.update(start=time.perf_counter()))
-        model.multi_modal_projector.register_forward_hook(lambda *_: vision.update(end=time.perf_counter()))
+        model = reference.model.to(device).model
+        model.vision_tower.register_forward_pre_hook(lambda *_: vision.update(start=now()))
+        model.multi_modal_projector.register_forward_hook(lambda *_: vision.update(end=now()))
         return reference
 
     @torch.inference_mode()
@@ -53,6 +60,7 @@ def main():
         clock = Clock()
         start = time.perf_counter()
         inputs = reference.inputs(common.PROMPT, [Image.fromarray(picture)])
+        inputs = {name: value.to(device) for name, value in inputs.items()}
         inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
         settings = {"cache_implementation": "static", "compile_config": compile_config} if compiled else {}
         reference.model.generate(**inputs, do_sample=False, max_new_tokens=options.tokens,
