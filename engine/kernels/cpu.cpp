@@ -102,4 +102,16 @@ bool has_amx_bfloat16() {
   return processor().amx;
 }
 
+bool brings_streams_itself() {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(0, &a, &b, &c, &d) == 0 || b != signature_AMD_ebx) return false;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0) return false;
+  constexpr unsigned kFamily = 0x19;
+  return (a >> 8 & 15u) + (a >> 20 & 255u) == kFamily;
+#else
+  return false;
+#endif
+}
+
 }  // namespace vlm

@@ -50,17 +50,7 @@ bool has_amx_bfloat16();
 
 /// Whether the processor itself brings what is read in order, and asking for it only takes its
 /// time: AMD's Zen 3 and Zen 4 (measured on the latter; Zen 5 gains by asking).
-inline bool brings_streams_itself() {
-#if defined(__x86_64__)
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid(0, &a, &b, &c, &d) == 0 || b != signature_AMD_ebx) return false;
-  if (__get_cpuid(1, &a, &b, &c, &d) == 0) return false;
-  constexpr unsigned kFamily = 0x19;
-  return (a >> 8 & 15u) + (a >> 20 & 255u) == kFamily;
-#else
-  return false;
-#endif
-}
+bool brings_streams_itself();
 
 template <typename Kernel>
 VLM_AVX2 void run_avx2(const Kernel& kernel) {
