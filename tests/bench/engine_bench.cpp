@@ -21,16 +21,13 @@
 //             rest. The cache is reserved whole, but takes memory only as far as it was used;
 //             weights that are mapped and were never read (most of the embeddings) make the rest
 //             smaller. On a GPU weights and cache are not part of the process's memory.
-//   limits    what the machine reaches: `read_gb_s`, reading memory, and `matmul_gflops`, products
-//   of
-//             large matrices in the type that the engine multiplies in (`matmul_type`)
+//   limits    what the machine reaches: `read_gb_s`, reading memory, and `matmul_gflops`, large
+//             products in the type that the engine multiplies in (`matmul_type`)
 //   of_read_rate    the bytes of the weights that a step reads, at the rate reached, as a share of
-//   the
-//                   read rate. On a CPU of the better of two measured right before and after each
-//                   round, since other users of the memory come and go.
+//             the read rate. On a CPU of the better of two measured right before and after each
+//             round, since other users of the memory come and go.
 //   of_matmul       2 x parameters x tokens of picture and prompt in the time to the first token,
-//   as
-//                   a share of the matmul limit (on a CPU the better of before and after)
+//             as a share of the matmul limit (on a CPU the better of before and after)
 
 #include <algorithm>
 #include <chrono>

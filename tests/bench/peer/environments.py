@@ -112,7 +112,8 @@ def llama_environment(log, device="cpu"):
     if not (directory / "complete").exists():
         shutil.rmtree(directory, ignore_errors=True)
         pip = venv(directory, LLAMA_PACKAGES, log)
-        run([*pip, "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", directory,
+        # Sources of this package alone: its build's own tools, which pip wants to look into it, come as they are.
+        run([*pip, "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-python", "--dest", directory,
              f"llama-cpp-python=={LLAMA}"], log)
         archive, = directory.glob("llama_cpp_python-*.tar.gz")
         with tarfile.open(archive) as opened:
