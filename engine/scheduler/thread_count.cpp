@@ -102,18 +102,26 @@ void ThreadCount::judge(double seconds, double expected) {
 }
 
 void ThreadCount::end_trial(bool keep) {
-  const size_t rung = trial_->rung;
-  lost_ = keep ? 0 : trial_->lost;
   onward_.reset();
+  lost_ = keep ? 0 : trial_->lost;
   if (keep) {
-    const bool fewer = rung > at_;
-    if (fewer && rung + 1 < rungs_.size()) onward_ = rung + 1;
-    if (!fewer && rung > 0) onward_ = rung - 1;
-    at_ = rung;
-    levels_.clear();
+    move_to(trial_->rung);
+  } else if (++losses_ >= others().size()) {
+    // No other count helps: the machine is slower than it was.
+    for (auto& [rows, level] : levels_) level.usual = level.typical;
+    losses_ = 0;
   }
   trial_.reset();
   trial_ended_ = now_;
+}
+
+void ThreadCount::move_to(size_t rung) {
+  const bool fewer = rung > at_;
+  if (fewer && rung + 1 < rungs_.size()) onward_ = rung + 1;
+  if (!fewer && rung > 0) onward_ = rung - 1;
+  at_ = rung;
+  losses_ = 0;
+  levels_.clear();
 }
 
 std::vector<size_t> ThreadCount::others() const {
@@ -136,7 +144,7 @@ void ThreadCount::start_trial_if_due(const Level& level) {
   const double share = at_ > 0 ? kFewerShare : slow ? kSlowShare : kQuietShare;
   const bool due = (now_ - trial_ended_) * share >= lost_;
   if (level.windows < pace_.windows || !due) return;
-  trial_.emplace();
+  trial_ = Trial();
   trial_->rung = onward_ ? *onward_ : all[turn_++ % all.size()];
 }
 

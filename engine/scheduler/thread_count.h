@@ -65,6 +65,7 @@ class ThreadCount {
   const Level* known(int64_t rows) const;
   void judge(double seconds, double expected);
   void end_trial(bool keep);
+  void move_to(size_t rung);
   void start_trial_if_due(const Level& level);
   /// Rungs to try from the present one, in turn.
   std::vector<size_t> others() const;
@@ -76,7 +77,8 @@ class ThreadCount {
   std::optional<Trial> trial_;
   std::optional<size_t> onward_;  ///< the rung behind one that has just won
   size_t turn_ = 0;
-  double now_ = 0;  ///< seconds of steps outside trials
+  size_t losses_ = 0;  ///< trials since one has won, or since slow steps became usual
+  double now_ = 0;     ///< seconds of steps outside trials
   double trial_ended_ = 0;
   double lost_ = 0;  ///< seconds, by the last trial
 };

@@ -158,6 +158,17 @@ TEST(ThreadCount, a_machine_that_wavers_keeps_nearly_all_of_its_speed) {
   }
 }
 
+TEST(ThreadCount, costs_next_to_nothing_where_all_counts_became_slower) {
+  Machine machine{2, 0, 0.025};
+  ThreadCount count(1, 2);
+  for (int times = 0; times < 10; ++times) {
+    play(count, machine, 30);
+    machine.step *= 1.5;
+    EXPECT_LT(play(count, machine, 30).step(), 1.02 * machine.mean(2)) << times;
+    machine.step /= 1.5;
+  }
+}
+
 TEST(ThreadCount, a_single_long_step_changes_nothing) {
   Machine machine{2};
   ThreadCount count(1, 2);
