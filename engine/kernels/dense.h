@@ -28,7 +28,7 @@ struct ProductWeights {
 /// which must run here. x: bfloat16, on the CPU.
 std::vector<at::Tensor> products(const at::Tensor& x, const std::vector<ProductWeights>& weights);
 
-/// Whether libtorch has fast products of this 16-bit type on this processor.
+/// Whether libtorch has fast products of this 16-bit type on this processor, rounded once.
 bool multiplies_halves(at::ScalarType type);
 
 /// Writes the weights of the outputs from `first` on to `rows`, float32 [count, inputs].
