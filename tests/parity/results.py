@@ -20,8 +20,9 @@ Written by `tests/run.sh` from the results of its suite `parity`; `tests/parity/
 checkpoints of every supported shape, each with pictures, prompts and options drawn at random, run through the engine
 and through the reference implementation. *cases*: checkpoints. *equal*: comparisons that passed (ids, pixels and texts
 are equal; tensors are within the tolerance). *near-ties*: other ids where the reference itself decided by less than
-1e-5 relative, or in 16 bits by less than its own spread. *on avx2* and the like: with no more instructions than these
-(`VLM_MAX_CPU_ISA`). *worst*: the largest relative difference.
+1e-5 relative, or in 16 bits by less than its own spread; of a batch in bfloat16, where the text alone was all but another
+one. *on avx2* and the like: with no more instructions than these (`VLM_MAX_CPU_ISA`). *worst*: the largest relative
+difference.
 
 A longer run: `tests/parity/parity_test.py --cases 3000 --seed 1000 --results FILE.json`.
 """
