@@ -30,6 +30,7 @@ const Result<CpuLevel>& limit() {
 
 struct Processor {
   bool avx2 = false, avx512 = false, avx512_words = false, avx512_bfloat16 = false, amx = false;
+  bool brings_streams = false;
 };
 
 #if defined(__x86_64__)
@@ -37,6 +38,14 @@ bool knows_amx() {
   // Clang 14 knows no name for it.
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & 1u << 22) != 0;
+}
+
+bool is_zen3_or_4() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(0, &a, &b, &c, &d) == 0 || b != signature_AMD_ebx) return false;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0) return false;
+  constexpr unsigned kFamily = 0x19;
+  return (a >> 8 & 15u) + (a >> 20 & 255u) == kFamily;
 }
 
 Processor find_processor() {
@@ -52,6 +61,7 @@ Processor find_processor() {
   has.avx512_bfloat16 =
       most >= CpuLevel::kAvx512BFloat16 && has.avx512 && __builtin_cpu_supports("avx512bf16") != 0;
   has.amx = most >= CpuLevel::kAmx && has.avx512_bfloat16 && knows_amx();
+  has.brings_streams = is_zen3_or_4();
   return has;
 }
 #else
@@ -103,15 +113,7 @@ bool has_amx_bfloat16() {
 }
 
 bool brings_streams_itself() {
-#if defined(__x86_64__)
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid(0, &a, &b, &c, &d) == 0 || b != signature_AMD_ebx) return false;
-  if (__get_cpuid(1, &a, &b, &c, &d) == 0) return false;
-  constexpr unsigned kFamily = 0x19;
-  return (a >> 8 & 15u) + (a >> 20 & 255u) == kFamily;
-#else
-  return false;
-#endif
+  return processor().brings_streams;
 }
 
 }  // namespace vlm

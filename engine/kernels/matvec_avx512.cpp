@@ -81,6 +81,8 @@ class Product {
                                                                 : PackedShape::kRunBytes;
   // Of inputs, that a block has. One row's sums are taken apart at each kSpan all the same.
   const int64_t span_ = args_.rows == 1 ? kSpan * avx512::kRowSpans : kSpan;
+  // Whether weights are asked for before they are met.
+  const bool asks_ = args_.rows > 1 || !brings_streams_itself();
   std::vector<int64_t> order_;  // of the rows in the tiles
   std::vector<float> scales_;   // of the rows of x
   std::vector<Tile> tiles_;
@@ -133,7 +135,7 @@ void Product::place_tiles() {
     tile.x = x;
     x += tile.count * tile.row_bytes(inputs_);
     const Method& method = *tile.method;
-    const int64_t at_once = tile.count == 1 ? method.row_at_once : method.rows_at_once;
+    const int64_t at_once = tile.count == 1 ? 1 : method.rows_at_once;
     tile.ahead_step = bytes_of(method.step) * at_once / count;
   }
 }
@@ -169,8 +171,6 @@ void Product::multiply_block(Place at, Place next, int64_t end, float* sums) con
   if (format_ == PackedFormat::kBFloat16 && args_.rows > 1) {
     for (const std::byte* from : block.weights) fetch(from, bytes_of(block.inputs));
   }
-  static const bool brings_itself = brings_streams_itself();
-  const bool asks = args_.rows > 1 || !brings_itself;
   // The tiles share in sending for the next block, one output after the other: memory is read
   // faster in order.
   const auto count = static_cast<int64_t>(tiles_.size());
@@ -182,7 +182,7 @@ void Product::multiply_block(Place at, Place next, int64_t end, float* sums) con
       if (++part == count) part = 0, ++output;
     }
     block.ahead_step = tile.ahead_step;
-    block.ahead_lines = asks ? (tile.ahead_step + 63) / 64 : 0;
+    block.ahead_lines = asks_ ? (tile.ahead_step + 63) / 64 : 0;
     block.x = tile.x + at.input / tile.method->step * tile.method->step_bytes * tile.count;
     block.sums = sums + tile.sums * kOutputs;
     tile.method->multiply[static_cast<size_t>(tile.count - 1)](block);

@@ -267,21 +267,18 @@ VLM_AVX512 void lay_out_int8(const float* x, int64_t count, float inverse, int64
 const Method kExactBFloat16 = {
     .step = 32,
     .step_bytes = 64,
-    .row_at_once = 1,
     .rows_at_once = kOutputs,
     .lay_out = lay_out_exact,
     .multiply = {multiply_exact<1>, multiply_exact<2>, multiply_exact<3>, multiply_exact<4>,
                  multiply_exact<5>, multiply_exact<6>}};
 const Method kBFloat16 = {.step = 32,
                           .step_bytes = 128,
-                          .row_at_once = 1,
                           .rows_at_once = kOutputs,
                           .lay_out = lay_out_wide,
                           .multiply = {multiply_wide<1>, multiply_wide<2>, multiply_wide<3>,
                                        multiply_wide<4>, multiply_wide<5>, multiply_wide<6>}};
 const Method kInt8 = {.step = 32,
                       .step_bytes = 64,
-                      .row_at_once = 1,
                       .rows_at_once = kOutputs,
                       .lay_out = lay_out_int8,
                       .multiply = {multiply_int8<1>, multiply_int8<2>, multiply_int8<3>,

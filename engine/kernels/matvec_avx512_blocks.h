@@ -30,8 +30,7 @@ struct Block {
 struct Method {
   int64_t step;          ///< inputs that are multiplied at a time
   int64_t step_bytes;    ///< of a row of x
-  int64_t row_at_once;   ///< outputs that one row of x meets side by side, before the next ones
-  int64_t rows_at_once;  ///< the same for several rows
+  int64_t rows_at_once;  ///< outputs that several rows of x meet side by side; one meets one
   /// Writes `count` inputs of a row, times `inverse`, as `steps` steps every `stride` bytes, with
   /// zeros behind the last.
   void (*lay_out)(const float* x, int64_t count, float inverse, int64_t steps, std::byte* out,

@@ -169,7 +169,7 @@ VLM_AVX512 void lay_out_int4(const float* x, int64_t count, float inverse, int64
   alignas(64) int16_t order[32];
   for (int16_t i = 0; i < 32; ++i) order[i] = static_cast<int16_t>(i % 8 * 4 + i / 8);
   const __m512i by_place = load_line(reinterpret_cast<const std::byte*>(order));
-  for (int64_t i = 0; i < steps * 128; i += 128, out += stride) {
+  for (int64_t i = 0; i < steps * kInt4Step; i += kInt4Step, out += stride) {
     for (int64_t part = 0; part < 4; ++part) {
       const int64_t at = i + part * 32;
       const __m512i sorted =
@@ -217,14 +217,12 @@ VLM_AVX512 void lay_out_int4_row(const float* x, int64_t count, float inverse, i
 
 const Method kInt4 = {.step = kInt4Step,
                       .step_bytes = 256,
-                      .row_at_once = kPair,
                       .rows_at_once = kPair,
                       .lay_out = lay_out_int4,
                       .multiply = {nullptr, multiply_int4<2>, multiply_int4<3>, multiply_int4<4>,
                                    multiply_int4<5>, multiply_int4<6>}};
 const Method kInt4Row = {.step = kInt4Step,
                          .step_bytes = sizeof(Int4Input),
-                         .row_at_once = 1,
                          .rows_at_once = 1,
                          .lay_out = lay_out_int4_row,
                          .multiply = {multiply_int4_row}};

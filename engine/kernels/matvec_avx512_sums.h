@@ -18,7 +18,7 @@ using Sums = __m512[kRows][kAtOnce];
 
 /// Of one row of x, for each span. It meets one output after the other, whole rows of weights: read
 /// in order, memory comes at its full rate everywhere (Zen 4 gives half of it to four pieces side
-/// by side). More rows are bound by computing, and share what they load.
+/// by side). Several rows share what they load of the weights.
 using RowSums = __m512[kRowSpans][kOutputs];
 
 VLM_AVX512 inline __m512 load16(const float* x, int64_t count) {

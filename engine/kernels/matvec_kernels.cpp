@@ -6,6 +6,7 @@
 
 #include "kernels/bfloat16.h"
 #include "kernels/cpu.h"
+#include "kernels/group_scale.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -77,11 +78,9 @@ void int4_portable(const MatVecTask& task, int64_t begin, int64_t end) {
         for (int64_t k = 0; k < 16; ++k) {
           part += (values[k] & 15) * x[k] + (values[k] >> 4) * x[16 + k];
         }
-        uint16_t scale;
-        std::memcpy(&scale, w + shape.scale_at(first), sizeof scale);
         sum +=
             (static_cast<float>(part) + input.group_shifts[static_cast<size_t>(first / kGroup)]) *
-            widen(scale);
+            group_scale(shape, row_of<std::byte>(task, output), first);
       }
       task.y[row * task.shape.outputs + output] = sum * input.scale;
     }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/bfloat16.h"
+#include "kernels/group_scale.h"
 #include "kernels/lanes.h"
 
 namespace vlm {
@@ -185,9 +186,13 @@ void unpack_rows(const PackedShape& shape, const std::byte* packed, int64_t coun
         weights[i] = static_cast<float>(static_cast<int8_t>(bytes[i])) * scale;
       }
     } else {
-      for (int64_t i = 0; i < shape.inputs; ++i) {
-        const int value = bytes[shape.value_at(i)] >> (i % 2 * 4) & 15;
-        weights[i] = static_cast<float>(value - 8) * widen(halves[shape.scale_at(i) / 2]);
+      for (int64_t first = 0; first < shape.inputs; first += kGroup) {
+        const uint8_t* values = bytes + shape.value_at(first);
+        const float scale = group_scale(shape, packed, first);
+        for (int64_t i = 0; i < std::min(kGroup, shape.inputs - first); ++i) {
+          const int value = values[i / 2] >> (i % 2 * 4) & 15;
+          weights[first + i] = static_cast<float>(value - 8) * scale;
+        }
       }
     }
   }

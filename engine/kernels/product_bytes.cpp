@@ -10,6 +10,7 @@
 
 #include "kernels/avx512.h"
 #include "kernels/bfloat16.h"
+#include "kernels/group_scale.h"
 
 // Products in 8 bits. A step is 128 inputs: those of one row of x share a scale, so that a large
 // value spoils no more than these. The instruction multiplies bytes without a sign by bytes with
@@ -187,9 +188,7 @@ VLM_AVX512 VLM_INLINE inline __m512i take_half(const PackedShape& shape, const s
   __m256i groups[2];
   for (int64_t i = 0; i < 2; ++i) {
     const int64_t group = at + i * PackedShape::kGroup;
-    uint16_t scale;
-    std::memcpy(&scale, row + shape.scale_at(group), sizeof scale);
-    groups[i] = widen_group(row + shape.value_at(group), widen(scale) * inverse);
+    groups[i] = widen_group(row + shape.value_at(group), group_scale(shape, row, group) * inverse);
   }
   return _mm512_inserti64x4(_mm512_castsi256_si512(groups[0]), groups[1], 1);
 }

@@ -10,6 +10,7 @@
 
 #include "kernels/avx512.h"
 #include "kernels/bfloat16.h"
+#include "kernels/group_scale.h"
 
 namespace vlm::tiles {
 namespace {
@@ -55,9 +56,8 @@ VLM_AVX512_BFLOAT16 VLM_INLINE inline void lay_out_int4(PackedShape shape, const
   const __m512i low_bits = _mm512_set1_epi32(0x000F000F);
   for (int64_t step = 0; step < steps; ++step, out += kRowBytes) {
     const int64_t at = begin + step * kDepth;
-    uint16_t scale;
-    std::memcpy(&scale, row + shape.scale_at(at), sizeof scale);
-    const __m256bh narrow = _mm512_cvtneps_pbh(_mm512_mul_ps(levels, _mm512_set1_ps(widen(scale))));
+    const __m512 scale = _mm512_set1_ps(group_scale(shape, row, at));
+    const __m256bh narrow = _mm512_cvtneps_pbh(_mm512_mul_ps(levels, scale));
     const __m512i table = _mm512_castsi256_si512(reinterpret_cast<__m256i>(narrow));
     const __m512i bytes = _mm512_cvtepu8_epi32(
         _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + shape.value_at(at))));

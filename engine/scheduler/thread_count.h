@@ -29,7 +29,7 @@ class ThreadCount {
   ThreadCount(int least, int most) : ThreadCount(least, most, most, Pace()) {}
 
   int most() const { return rungs_.front(); }
-  /// What is kept for now.
+  /// The count that steps outside trials run with.
   int kept() const { return rungs_[at_]; }
   /// For the next step, of so many rows.
   int next(int64_t rows) const;

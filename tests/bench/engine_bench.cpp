@@ -48,7 +48,7 @@
 #include "bench/engine_bench_settings.h"
 #include "bench/full_batch.h"
 #include "bench/machine_limits.h"
-#include "bench/process_memory.h"
+#include "bench/peak_memory.h"
 #include "bench/work.h"
 #include "kernels/product.h"
 #include "loader/checkpoint.h"
@@ -342,7 +342,7 @@ class Bench {
   }
 
   json memory() const {
-    json report = {{"after_tokens", written_}, {"resident_mib", bench::status_mib("VmRSS")}};
+    json report = {{"after_tokens", written_}, {"resident_mib", vlm::test::status_mib("VmRSS")}};
     if (on_cpu_) {
       constexpr double kMib = 1 << 20;
       const double weights = static_cast<double>(engine_.info().weight_bytes) / kMib;

@@ -89,8 +89,14 @@ Settings read_settings(int argc, char** argv) {
     }
   }
   if (settings.spec.model.empty()) fail("which checkpoint? engine_bench MODEL");
+  const std::map<std::string, int*> numbers_of = {
+      {"--tokens", &settings.tokens}, {"--warm-up", &settings.warm_up},
+      {"--loads", &settings.loads},   {"--rounds", &settings.rounds},
+      {"--width", &settings.width},   {"--height", &settings.height}};
   for (const auto& [name, value] : options) {
-    if (name == "--dtype") {
+    if (const auto number = numbers_of.find(name); number != numbers_of.end()) {
+      *number->second = std::stoi(value);
+    } else if (name == "--dtype") {
       settings.spec.dtype = vlm::enum_value(vlm::kDTypeNames, value).value();
     } else if (name == "--quantization") {
       settings.spec.quantization = vlm::enum_value(vlm::kQuantizationNames, value).value();
@@ -98,20 +104,8 @@ Settings read_settings(int argc, char** argv) {
       settings.spec.device = value;
     } else if (name == "--prompt-chunk") {
       settings.spec.prompt_chunk = std::stoi(value);
-    } else if (name == "--tokens") {
-      settings.tokens = std::stoi(value);
-    } else if (name == "--warm-up") {
-      settings.warm_up = std::stoi(value);
-    } else if (name == "--loads") {
-      settings.loads = std::stoi(value);
     } else if (name == "--busy") {
       settings.busy = std::stoi(value);
-    } else if (name == "--rounds") {
-      settings.rounds = std::stoi(value);
-    } else if (name == "--width") {
-      settings.width = std::stoi(value);
-    } else if (name == "--height") {
-      settings.height = std::stoi(value);
     } else if (name == "--batch") {
       settings.batches = numbers(value);
     } else if (!read_choice(name, value, settings.options)) {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "bench/full_batch.h"
-#include "bench/process_memory.h"
+#include "bench/peak_memory.h"
 #include "bench/work.h"
 
 namespace bench {

@@ -42,19 +42,6 @@ double best_seconds(int tries, Work work) {
   return best;
 }
 
-// Several sums at a time, so that reading alone limits it.
-uint64_t sum(const uint64_t* values, int64_t count) {
-  uint64_t sums[32] = {};
-  vlm::with_vectors([&]() VLM_INLINE {
-    for (int64_t i = 0; i < count; i += 32) {
-      for (int64_t k = 0; k < 32; ++k) sums[k] += values[i + k];
-    }
-  });
-  uint64_t total = 0;
-  for (const uint64_t part : sums) total += part;
-  return total;
-}
-
 // Of [kSize, kSize] times its like: libtorch's way and each of ours.
 constexpr int64_t kSize = 2048;
 
@@ -87,6 +74,18 @@ std::vector<std::function<void()>> ways_to_multiply(at::ScalarType type) {
 
 }  // namespace
 
+uint64_t sum_words(const uint64_t* values, int64_t count) {
+  uint64_t sums[32] = {};
+  vlm::with_vectors([&]() VLM_INLINE {
+    for (int64_t i = 0; i < count; i += 32) {
+      for (int64_t k = 0; k < 32; ++k) sums[k] += values[i + k];
+    }
+  });
+  uint64_t total = 0;
+  for (const uint64_t part : sums) total += part;
+  return total;
+}
+
 double read_gb_s(int64_t mib) {
   vlm::HugeMemory memory;
   const at::Tensor values = memory.take({mib << 20}, at::kByte).fill_(1);
@@ -95,7 +94,7 @@ double read_gb_s(int64_t mib) {
   std::atomic<uint64_t> total = 0;
   const double seconds = best_seconds(6, [&] {
     at::parallel_for(0, values.numel() / 8 / kPart, 1, [&](int64_t begin, int64_t end) {
-      total += sum(words + begin * kPart, (end - begin) * kPart);
+      total += sum_words(words + begin * kPart, (end - begin) * kPart);
     });
   });
   return total > 0 ? static_cast<double>(values.numel()) / seconds / 1e9 : 0;

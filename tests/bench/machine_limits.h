@@ -3,11 +3,16 @@
 
 #include <c10/core/ScalarType.h>
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
 namespace bench {
+
+/// The sum of `count` words, a multiple of 32: so many sums at a time that reading alone limits it.
+/// Reentrant.
+uint64_t sum_words(const uint64_t* values, int64_t count);
 
 /// GB/s at which the CPU reads memory beyond its caches, in large pages where there are any, with
 /// as many threads as libtorch uses: the best of a few passes over `mib`, which are given back.

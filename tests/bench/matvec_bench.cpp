@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/cpu.h"
+#include "bench/machine_limits.h"
 #include "kernels/packed_matrix.h"
 
 namespace {
@@ -60,28 +60,15 @@ double best_gb_s(const Memory& memory, int64_t part, const Work& work) {
   return best;
 }
 
-// Several sums at a time, so that reading alone limits it.
-uint64_t sum(const std::byte* from, int64_t bytes) {
-  uint64_t sums[32] = {};
-  vlm::with_vectors([&]() VLM_INLINE {
-    const auto* values = reinterpret_cast<const uint64_t*>(from);
-    for (int64_t i = 0; i < bytes / 8; i += 32) {
-      for (int64_t k = 0; k < 32; ++k) sums[k] += values[i + k];
-    }
-  });
-  uint64_t total = 0;
-  for (const uint64_t one : sums) total += one;
-  return total;
-}
-
 double read_gb_s(const Memory& memory) {
-  constexpr int64_t kPart = int64_t{1} << 24, kLine = 4096;
+  constexpr int64_t kPart = int64_t{1} << 24, kWords = 512;
   std::atomic<uint64_t> total = 0;
   double best = 0;
   for (int round = 0; round < kRounds; ++round) {
     best = std::max(best, best_gb_s(memory, kPart, [&](const std::byte* from) {
-                      at::parallel_for(0, kPart / kLine, 1, [&](int64_t begin, int64_t end) {
-                        total += sum(from + begin * kLine, (end - begin) * kLine);
+                      at::parallel_for(0, kPart / kWords / 8, 1, [&](int64_t begin, int64_t end) {
+                        const auto* words = reinterpret_cast<const uint64_t*>(from);
+                        total += bench::sum_words(words + begin * kWords, (end - begin) * kWords);
                       });
                     }));
   }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kernels/bfloat16.h"
+#include "kernels/group_scale.h"
 #include "kernels/packed_matrix.h"
 #include "numeric/random_values.h"
 
@@ -91,14 +92,11 @@ struct Problem {
   }
 
   void round_to_bytes(int64_t output, std::vector<float>& values) const {
-    const std::byte* from = weights.data() + output * shape.row_bytes();
+    const std::byte* packed = weights.data() + output * shape.row_bytes();
     std::vector<float> scales(static_cast<size_t>(shape.padded_inputs() / PackedShape::kGroup));
     float most = 0;
     for (size_t i = 0; i < scales.size(); ++i) {
-      uint16_t scale;
-      const auto group = static_cast<int64_t>(i) * PackedShape::kGroup;
-      std::memcpy(&scale, from + shape.scale_at(group), sizeof scale);
-      scales[i] = widen(scale);
+      scales[i] = group_scale(shape, packed, static_cast<int64_t>(i) * PackedShape::kGroup);
       most = std::max(most, std::abs(scales[i]));
     }
     const float unit = most * 8 / 127;

@@ -4,38 +4,21 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <thread>
+
+#include "fake_system.h"
 
 namespace vlm {
 namespace {
 
-namespace fs = std::filesystem;
-
-// A /proc and a /sys of our own.
-class Cores : public ::testing::Test {
+class Cores : public ::testing::Test, protected test::FakeSystem {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "vlm-cores-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    root_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
-  void write(const std::string& file, const std::string& text) const {
-    fs::create_directories((root_ / file).parent_path());
-    std::ofstream(root_ / file) << text;
-  }
   void siblings(int cpu, const std::string& list) const {
     write("sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list",
           list + "\n");
   }
-  int cores(const std::vector<int>& cpus) const { return usable_cores(cpus, root_.string()); }
-
-  fs::path root_;
+  int cores(const std::vector<int>& cpus) const { return usable_cores(cpus, root()); }
 };
 
 TEST_F(Cores, are_cpus_where_nothing_tells) {

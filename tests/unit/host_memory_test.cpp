@@ -3,34 +3,20 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <string>
+
+#include "fake_system.h"
 
 namespace vlm {
 namespace {
 
-namespace fs = std::filesystem;
-
-// A /proc and a /sys of our own.
-class HostMemory : public ::testing::Test {
+class HostMemory : public ::testing::Test, protected test::FakeSystem {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "vlm-memory-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    root_ = pattern;
+  HostMemory() {
     write("proc/meminfo", "MemTotal:       2000 kB\nMemFree: 10 kB\nMemAvailable:    1000 kB\n");
   }
-  void TearDown() override { fs::remove_all(root_); }
-
-  void write(const std::string& file, const std::string& text) const {
-    fs::create_directories((root_ / file).parent_path());
-    std::ofstream(root_ / file) << text;
-  }
-  int64_t available() const { return available_host_memory(root_.string()); }
-
-  fs::path root_;
+  int64_t available() const { return available_host_memory(root()); }
 };
 
 TEST_F(HostMemory, is_the_systems_where_there_are_no_groups) {
@@ -38,7 +24,7 @@ TEST_F(HostMemory, is_the_systems_where_there_are_no_groups) {
 }
 
 TEST_F(HostMemory, is_nothing_where_nothing_tells) {
-  fs::remove_all(root_ / "proc");
+  std::filesystem::remove_all(root() + "/proc");
   EXPECT_EQ(available(), 0);
 }
 
