@@ -398,10 +398,10 @@ void Dispatcher::submit(Work work) {
   }
 }
 
-Offer Dispatcher::count_left_out(bool broken) {
+Offer Dispatcher::count_left_out(uint64_t windows, bool broken) {
   const Lock lock(core_->mutex);
-  ++core_->windows;
-  core_->passed_over += broken ? 0 : 1;
+  core_->windows += windows;
+  core_->passed_over += broken ? 0 : windows;
   return core_->refusal().value_or(Offer::kAccepted);
 }
 

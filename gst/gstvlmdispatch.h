@@ -131,9 +131,9 @@ class Dispatcher {
   /// them is with the engine at most, and one waits: a newer one takes its place.
   Offer offer_extra(Job job);
 
-  /// Counts a window that is not offered: passed over, or its frames cannot be read. Says as an
+  /// Counts windows that are not offered: passed over, or their frames cannot be read. Says as an
   /// offer does whether the stream may go on.
-  Offer count_left_out(bool broken);
+  Offer count_left_out(uint64_t windows, bool broken);
 
   /// Waits for a window that the engine may have; none after stop(), or where `deadline` came
   /// first.

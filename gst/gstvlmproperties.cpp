@@ -172,16 +172,19 @@ void install_windows(GObjectClass* klass) {
   /**
    * GstVlmDescribe:interval:
    *
-   * Stream time in nanoseconds that one description covers. 0, only with frames=1: a live source
-   * is described as often as the model is free, of a recording every frame.
+   * Stream time in nanoseconds that one description covers; less than a millisecond is taken for
+   * one. A frame that is shown for longer is described again for each interval that it is still
+   * shown in; of a live source for the last 64 that have ended when the next one comes, those
+   * before count as passed over. 0, only with frames=1: a live source is described as often as the
+   * model is free, of a recording every frame.
    *
    * Since: 0.1
    */
   g_object_class_install_property(
       klass, PROP_INTERVAL,
       g_param_spec_uint64("interval", "Interval",
-                          "Stream time covered by one description, in nanoseconds (0: live as "
-                          "often as the model is free, recorded every frame)",
+                          "Stream time covered by one description, in nanoseconds, 1 ms at "
+                          "least (0: live as often as the model is free, recorded every frame)",
                           0, G_MAXINT64, DEFAULT_INTERVAL, kControllable));
   /**
    * GstVlmDescribe:frames:

@@ -37,7 +37,7 @@ gboolean answer_allocation(Shared& shared, GstPad* src, GstQuery* query) {
   GstCaps* caps = nullptr;
   gst_query_parse_allocation(query, &caps, nullptr);
   if (streaming.active && streaming.meta_policy == MetaPolicy::kExact) {
-    shared.held.ask(query, buffers_to_hold(caps, streaming.interval_ns, streaming.max_pending,
+    shared.held.ask(query, buffers_to_hold(caps, streaming.window_ns(), streaming.max_pending,
                                            streaming.max_held_bytes));
   }
   return TRUE;
@@ -63,7 +63,7 @@ GstClockTime text_latency(const Settings::Streaming& streaming) {
   const bool window =
       streaming.text_timing == TextTiming::kWindow ||
       (streaming.text_timing == TextTiming::kAuto && streaming.mode == Mode::kRecorded);
-  return window ? streaming.interval_ns + streaming.latency_ns : 0;
+  return window ? streaming.window_ns() + streaming.latency_ns : 0;
 }
 
 void announce_text_latency(Shared& shared, GstPad* sink) {

@@ -34,7 +34,8 @@ GstFlowReturn flow_of(Offer offer) {
 
 GstFlowReturn Sampler::frame(GstBuffer* buffer, const Moment& moment) {
   const Settings::Streaming streaming = shared_.streaming();
-  picker_.set_rule({streaming.interval_ns, streaming.interval_ns == 0 ? 1 : streaming.frames});
+  picker_.set_rule(
+      {streaming.window_ns(), streaming.interval_ns == 0 ? 1 : streaming.frames, shared_.live});
   frame_serial_ = kNoTime;
   Candidate current{std::make_shared<Picture>(buffer, look_), moment};
   const bool when_free = streaming.interval_ns == 0 && shared_.live;
@@ -175,6 +176,9 @@ GstFlowReturn Sampler::run(const Steps& steps, Candidate* current) {
       case Step::Kind::kClose:
         close(step);
         break;
+      case Step::Kind::kPass:
+        flow = pass_over(step);
+        break;
     }
     if (flow != GST_FLOW_OK) {
       return flow;
@@ -217,7 +221,7 @@ GstFlowReturn Sampler::submit(const Step& step) {
       shared_.stats.count_failed();
     }
     shared_.held.resolve(step.serial, nullptr);
-    return flow_of(shared_.dispatcher.count_left_out(open_.broken));
+    return flow_of(shared_.dispatcher.count_left_out(1, open_.broken));
   }
   Job job = make_job(open_.settings, std::move(open_.chosen), false);
   open_.chosen.clear();
@@ -241,6 +245,13 @@ void Sampler::close(const Step& step) {
       shared_.dispatcher.put_event(std::move(gap));
     }
   }
+}
+
+GstFlowReturn Sampler::pass_over(const Step& step) {
+  if (EventPtr gap = silence(times(step.start_ns, step.end_ns))) {
+    shared_.dispatcher.put_event(std::move(gap));
+  }
+  return flow_of(shared_.dispatcher.count_left_out(step.windows, false));
 }
 
 // What the text pad is to say of a window without a text, so that nobody behind it waits for one;

@@ -72,6 +72,7 @@ class Sampler {
   GstFlowReturn choose(Candidate* candidate, unsigned count);
   GstFlowReturn submit(const Step& step);
   void close(const Step& step);
+  GstFlowReturn pass_over(const Step& step);
   EventPtr silence(const Times& times) const;
   GstFlowReturn refuse(const vlm::Error& error);
   Job make_job(const Settings& settings, std::vector<Candidate> chosen, bool extra);

@@ -6,6 +6,7 @@
 
 #include <gst/gst.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -21,6 +22,7 @@
 #define DEFAULT_PROMPT_FORMAT "auto"
 #define DEFAULT_IMAGE_ASPECT_RATIO vlm::AspectRatio::kAuto
 #define DEFAULT_INTERVAL (2 * GST_SECOND)
+#define SHORTEST_INTERVAL GST_MSECOND
 #define DEFAULT_FRAMES 1
 #define DEFAULT_MODE Mode::kAuto
 #define DEFAULT_MAX_PENDING 4
@@ -74,6 +76,11 @@ struct Settings {
     MetaPolicy meta_policy = MetaPolicy::kLatest;
     uint64_t max_held_bytes = 0;
     uint64_t eos_timeout_ns = 0;
+
+    /// The interval that holds: a shorter one would cut more windows than any model describes.
+    uint64_t window_ns() const {
+      return interval_ns == 0 ? 0 : std::max<uint64_t>(interval_ns, SHORTEST_INTERVAL);
+    }
   } streaming;
 
   // What deliveries look at.

@@ -8,6 +8,7 @@ namespace {
 
 constexpr uint64_t kUnknown = UINT64_MAX;
 constexpr size_t kStepsAtOnce = 256;
+constexpr uint64_t kMostShown = 64;  // windows in which no frame starts, where the newest wins
 
 uint64_t plus(uint64_t a, uint64_t b) {
   return a > UINT64_MAX - b ? UINT64_MAX : a + b;
@@ -226,29 +227,35 @@ void WindowPicker::leave(uint64_t held_until, bool stream_goes_on, Steps& steps)
 // Windows in which no frame starts, while the last one is still shown. False where the rest has to
 // wait for the next call.
 bool WindowPicker::fill_shown(uint64_t shown_until, uint64_t before, Steps& steps) {
-  if (rule_.interval_ns == 0) {
+  const uint64_t interval = rule_.interval_ns;
+  if (interval == 0 || covered_until_ < last_.start_ns) {
     return true;
   }
-  for (uint64_t at = covered_until_; at >= last_.start_ns;) {
-    const uint64_t nominal_start = at / rule_.interval_ns * rule_.interval_ns;
-    const uint64_t nominal_end = plus(nominal_start, rule_.interval_ns);
-    const uint64_t first_sample = plus(nominal_start, sampling_offset(rule_, 0));
-    if (first_sample >= shown_until || (before != kUnknown && nominal_end > before) ||
-        nominal_end == UINT64_MAX) {
-      return true;
+  // Of window k the first sampling point must be shown, and its end lie before `before`.
+  const uint64_t offset = sampling_offset(rule_, 0);
+  const uint64_t shown = shown_until > offset ? (shown_until - offset - 1) / interval + 1 : 0;
+  const uint64_t stop = std::min(shown, std::min(before, UINT64_MAX - 1) / interval);
+  // The rest of a window that was closed early is not another one.
+  uint64_t k = covered_until_ / interval;
+  k += covered_until_ % interval > offset ? 1 : 0;
+  if (rule_.newest_wins && stop > k && stop - k > kMostShown) {
+    pass_over(stop - k - kMostShown, (stop - kMostShown) * interval, steps);
+    k = stop - kMostShown;
+  }
+  for (; k < stop; ++k) {
+    if (steps.list.size() >= kStepsAtOnce) {
+      return false;
     }
-    // The rest of a window that was closed early is not another one.
-    if (first_sample >= at) {
-      if (steps.list.size() >= kStepsAtOnce) {
-        return false;
-      }
-      open_forward(nominal_start, at, steps);
-      window_.end = std::min(nominal_end, shown_until);
-      close(steps);
-    }
-    at = nominal_end;
+    open_forward(k * interval, std::max(covered_until_, k * interval), steps);
+    window_.end = std::min(window_.nominal_end, shown_until);
+    close(steps);
   }
   return true;
+}
+
+void WindowPicker::pass_over(uint64_t windows, uint64_t until, Steps& steps) {
+  steps.list.push_back({Step::Kind::kPass, next_serial_, 0, windows, covered_until_, until});
+  covered_until_ = until;
 }
 
 // How many sampling points not yet filled lie at or before `time`.
@@ -298,7 +305,7 @@ uint64_t WindowPicker::last_end() const {
 }
 
 Step WindowPicker::step(Step::Kind kind, unsigned count) const {
-  return Step{kind, window_.serial, count, window_.start, window_.end};
+  return Step{kind, window_.serial, count, 0, window_.start, window_.end};
 }
 
 }  // namespace gstvlm

@@ -13,6 +13,7 @@ namespace gstvlm {
 struct WindowRule {
   uint64_t interval_ns = 0;
   unsigned frames = 1;
+  bool newest_wins = false;  ///< of many windows in which no frame starts only the last ones count
 
   bool operator==(const WindowRule&) const = default;
 };
@@ -32,10 +33,12 @@ struct Step {
     kUseThis,  ///< take this frame, `count` times
     kSubmit,   ///< all frames are there: describe
     kClose,    ///< the window has ended; start and end are final
+    kPass,     ///< `windows` of them come to nothing, with none open
   };
   Kind kind = Kind::kOpen;
   uint64_t serial = 0;    ///< of the window; every opened window has the next one
   unsigned count = 0;     ///< of frames
+  uint64_t windows = 0;   ///< that are passed over
   uint64_t start_ns = 0;  ///< stream time the window covers, as far as is known now
   uint64_t end_ns = 0;
 };
@@ -52,9 +55,10 @@ struct Steps {
 /// Frame i of it is the first at or after start + (i+½)·interval/frames, else the last one seen
 /// before the window ends. A window is submitted as soon as its frames are there and closed when
 /// the stream leaves it. A window in which no frame starts is described only where the frame before
-/// it is still shown at the window's first sampling point. Played backwards, the same holds
-/// mirrored: sampling points count from the window's end, and windows without a frame of their own
-/// are left out.
+/// it is still shown at the window's first sampling point; where the newest wins and there are more
+/// than 64 of them, those before the last 64 are passed over in one step. Played backwards, the
+/// same holds mirrored: sampling points count from the window's end, and windows without a frame of
+/// their own are left out.
 ///
 /// Not thread-safe.
 class WindowPicker {
@@ -100,6 +104,7 @@ class WindowPicker {
   void close(Steps& steps);
   void leave(uint64_t held_until, bool stream_goes_on, Steps& steps);
   bool fill_shown(uint64_t shown_until, uint64_t before, Steps& steps);
+  void pass_over(uint64_t windows, uint64_t until, Steps& steps);
   void every_frame(const FrameTime& time, Steps& steps);
   unsigned reached(uint64_t time) const;
   bool inside(const FrameTime& time) const;

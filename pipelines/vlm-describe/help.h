@@ -70,8 +70,8 @@ default here:
       --seed S              same seed, same text (default: another one for each run)
 
 Video:
-      --interval SECONDS    time that one description covers; 0 describes every frame of a recording
-                            (2)
+      --interval SECONDS    time that one description covers, 0.001 at least; 0 describes every
+                            frame of a recording (2)
       --frames N            frames that one description looks at (1)
       --start SECONDS       begin here in a recording
       --end SECONDS         end here in a recording

@@ -35,6 +35,26 @@ TEST(Live, video_never_waits_and_the_newest_window_wins) {
   EXPECT_EQ(stat(rig.element, "described"), 2u);
 }
 
+// A nanosecond counts as a millisecond, and no window of a frame that stays takes time of its own.
+TEST(Live, shortest_interval_holds_up_nothing) {
+  Rig rig("mode=live text-timing=window interval=1 model=fake:live7", true);
+  loaded(rig);
+  rig.begin("video/x-raw,format=RGB,width=16,height=8,framerate=0/1");
+  close_gate();
+  ASSERT_EQ(rig.push(0, 40 * GST_MSECOND), GST_FLOW_OK);
+  ASSERT_EQ(rig.push(40 * GST_MSECOND, GST_CLOCK_TIME_NONE), GST_FLOW_OK);
+  EXPECT_EQ(stat(rig.element, "windows"), 40u);
+  const guint64 year = 365 * 24 * 3600 * GST_SECOND;
+  ASSERT_EQ(rig.push(year), GST_FLOW_OK);
+  EXPECT_EQ(stat(rig.element, "windows"), year / GST_MSECOND);
+  EXPECT_EQ(stat(rig.element, "waiting"), 2u);
+  EXPECT_EQ(stat(rig.element, "passed-over"), year / GST_MSECOND - 2);
+  open_gate();
+  EXPECT_EQ(time_of(description(rig.messages->next_description().get()), "index"), 0u);
+  EXPECT_EQ(time_of(description(rig.messages->next_description().get()), "index"),
+            year / GST_MSECOND - 1);
+}
+
 TEST(Live, windows_before_the_model_is_there_are_passed_over) {
   Rig rig("mode=live interval=1000000000 model=fake:load=100000");
   rig.begin();

@@ -68,6 +68,20 @@ INSTANTIATE_TEST_SUITE_P(Rates, RecordedMix,
                                            Mix{7, 1, 3, 2000, 2}, Mix{40, 25, 1, 40, 1},
                                            Mix{40, 25, 1, 33, 1}));
 
+TEST(Recorded, frame_is_described_in_each_millisecond_of_the_shortest_interval) {
+  Rig rig("mode=recorded interval=1");
+  rig.begin();
+  ASSERT_EQ(rig.push(0, 4 * GST_MSECOND), GST_FLOW_OK);
+  ASSERT_EQ(rig.push(4 * GST_MSECOND, 2 * GST_MSECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  const std::vector<MessagePtr> found = rig.messages->descriptions();
+  ASSERT_EQ(found.size(), 6u);
+  for (size_t i = 0; i < found.size(); ++i) {
+    EXPECT_EQ(time_of(description(found[i].get()), "pts"), i * GST_MSECOND);
+    EXPECT_EQ(time_of(description(found[i].get()), "duration"), GST_MSECOND);
+  }
+}
+
 TEST(Recorded, every_frame_is_described_without_interval) {
   Pipeline pipeline(
       "videotestsrc num-buffers=30 ! video/x-raw,width=32,height=16 ! vlmdescribe interval=0 ! "

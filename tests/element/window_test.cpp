@@ -88,12 +88,19 @@ class Runner {
           open_ = false;
           windows.push_back({step.start_ns / kMs, step.end_ns / kMs, taken_});
           break;
+        case Step::Kind::kPass:
+          EXPECT_FALSE(open_);
+          passed_over += step.windows;
+          passed.push_back({step.start_ns / kMs, step.end_ns / kMs, {}});
+          break;
       }
     }
   }
 
   WindowPicker picker;
   std::vector<Described> windows;
+  std::vector<Described> passed;
+  uint64_t passed_over = 0;
   int submissions = 0;
 
  private:
@@ -210,6 +217,55 @@ TEST(Window, hour_long_frame_comes_in_portions) {
   runner.frame(3600 * 1000);
   runner.finish();
   EXPECT_EQ(runner.windows.size(), 3601u);
+}
+
+TEST(Window, newest_wins_over_all_but_the_last_windows_of_a_long_frame) {
+  Runner runner(1000, 1);
+  runner.picker.set_rule({1000 * kMs, 1, true});
+  runner.frame(0, kUnknown);
+  runner.frame(100 * 1000 + 300, kUnknown);
+  runner.finish();
+  EXPECT_EQ(runner.passed, (Windows{{1000, 36 * 1000, {}}}));
+  EXPECT_EQ(runner.passed_over, 35u);
+  ASSERT_EQ(runner.windows.size(), 66u);
+  EXPECT_EQ(runner.windows[0], (Described{0, 1000, {0}}));
+  EXPECT_EQ(runner.windows[1], (Described{36 * 1000, 37 * 1000, {0}}));
+  EXPECT_EQ(runner.windows[64], (Described{99 * 1000, 100 * 1000, {0}}));
+  EXPECT_EQ(runner.windows[65].frames, std::vector<uint64_t>{100 * 1000 + 300});
+}
+
+TEST(Window, few_windows_of_a_long_frame_are_all_told_where_the_newest_wins) {
+  Runner runner(1000, 1);
+  runner.picker.set_rule({1000 * kMs, 1, true});
+  runner.frame(0, 65 * 1000);
+  runner.frame(65 * 1000);
+  runner.finish();
+  EXPECT_EQ(runner.windows.size(), 66u);
+  EXPECT_TRUE(runner.passed.empty());
+}
+
+// As many as there are nanoseconds, at the far end of time too: none of it takes a step for each.
+TEST(Window, windows_without_number_are_passed_over_at_once) {
+  WindowPicker picker;
+  picker.set_rule({1, 1, true});
+  uint64_t windows = 0;
+  const auto count = [&](const Steps& steps) {
+    EXPECT_LT(steps.list.size(), 300u);
+    for (const Step& step : steps.list) {
+      windows += step.windows + (step.kind == Step::Kind::kSubmit ? 1 : 0);
+    }
+    return steps.more;
+  };
+  for (const uint64_t at : {uint64_t{0}, UINT64_MAX / 2, UINT64_MAX - 10}) {
+    int calls = 1;
+    while (count(picker.frame({at, kUnknown}))) {
+      ++calls;
+    }
+    EXPECT_LE(calls, 3);
+  }
+  while (count(picker.gap(UINT64_MAX - 2, UINT64_MAX - 1))) {
+  }
+  EXPECT_EQ(windows, UINT64_MAX - 2);
 }
 
 TEST(Window, hole_leaves_windows_out) {
