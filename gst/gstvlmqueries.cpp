@@ -1,9 +1,21 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "gstvlmqueries.h"
 
+#include <algorithm>
+
 #include "gstvlmheld.h"
 
 namespace gstvlm {
+namespace {
+
+// Differences of times have a sign, so what is longer than this is as good as for ever.
+constexpr GstClockTime kLongest = G_MAXINT64;
+
+GstClockTime together(GstClockTime one, GstClockTime other) {
+  return one >= kLongest ? one : one + std::min(other, kLongest - one);
+}
+
+}  // namespace
 
 gboolean answer_caps(GstPad* pad, GstPad* other, GstQuery* query) {
   GstCaps* filter = nullptr;
@@ -53,8 +65,8 @@ gboolean answer_text_latency(Shared& shared, GstPad* sink, GstQuery* query) {
   gst_query_parse_latency(query, &live, &min, &max);
   if (live) {
     const GstClockTime more = text_latency(shared.streaming());
-    gst_query_set_latency(query, live, min + more,
-                          GST_CLOCK_TIME_IS_VALID(max) ? max + more : GST_CLOCK_TIME_NONE);
+    // An unknown maximum is the longest of all, and stays that.
+    gst_query_set_latency(query, live, together(min, more), together(max, more));
   }
   return TRUE;
 }
@@ -63,7 +75,7 @@ GstClockTime text_latency(const Settings::Streaming& streaming) {
   const bool window =
       streaming.text_timing == TextTiming::kWindow ||
       (streaming.text_timing == TextTiming::kAuto && streaming.mode == Mode::kRecorded);
-  return window ? streaming.window_ns() + streaming.latency_ns : 0;
+  return window ? together(streaming.window_ns(), streaming.latency_ns) : 0;
 }
 
 void announce_text_latency(Shared& shared, GstPad* sink) {

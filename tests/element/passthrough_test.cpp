@@ -2,6 +2,8 @@
 #include <gst/video/video.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "element_support.h"
 
 namespace element_test {
@@ -175,6 +177,19 @@ TEST(Passthrough, latency_of_the_video_is_upstreams) {
   EXPECT_EQ(gst_harness_query_latency(rig.text), 1530 * GST_MSECOND);
   rig.set("text-timing=arrival");
   EXPECT_EQ(gst_harness_query_latency(rig.text), 30 * GST_MSECOND);
+}
+
+TEST(Passthrough, longest_latency_does_not_run_over) {
+  Rig rig("mode=live text-timing=window interval=9223372036854775807 latency=9223372036854775807",
+          true);
+  for (const GstClockTime upstream : {GST_CLOCK_TIME_NONE / 4, GST_CLOCK_TIME_NONE - 1}) {
+    gst_harness_set_upstream_latency(rig.video, upstream);
+    EXPECT_EQ(gst_harness_query_latency(rig.video), upstream);
+    EXPECT_EQ(gst_harness_query_latency(rig.text), std::max<GstClockTime>(upstream, G_MAXINT64));
+  }
+  rig.set("interval=1 latency=0");
+  gst_harness_set_upstream_latency(rig.video, 0);
+  EXPECT_EQ(gst_harness_query_latency(rig.text), GST_MSECOND);
 }
 
 int latency_messages(Rig& rig) {
