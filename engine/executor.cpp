@@ -150,6 +150,7 @@ class TorchExecutor : public Executor {
     info_.weight_bytes = source.bytes();
     info_.kv_cache_bytes = limits_.cache_slots * demand_.slot;
     info_.context_length = demand_.context;
+    info_.picture_tokens = config_.max_prompt_tokens > 0 ? 0 : config_.image_tokens();
     info_.vocab_size = config_.text.vocab_size;
     info_.prompt_chunk = limits_.prompt_chunk;
   }

@@ -183,9 +183,11 @@ void install_scores(GObjectClass* klass) {
    *
    * Since: 0.1
    */
-  install_count(klass, PROP_TOP_LOGPROBS, "top-logprobs", "Top log-probabilities",
-                "With details: the likeliest tokens at each place, this many (0: none)", 0,
-                DEFAULT_TOP_LOGPROBS);
+  g_object_class_install_property(
+      klass, PROP_TOP_LOGPROBS,
+      g_param_spec_uint("top-logprobs", "Top log-probabilities",
+                        "With details: the likeliest tokens at each place, this many (0: none)", 0,
+                        MOST_TOP_LOGPROBS, DEFAULT_TOP_LOGPROBS, kControllable));
 }
 
 int to_int(const GValue* value) {

@@ -206,9 +206,13 @@ GstFlowReturn Sampler::choose(Candidate* candidate, unsigned count) {
   if (open_.blind) {
     return GST_FLOW_OK;
   }
-  if (const vlm::Status readable = candidate->picture->check(); !readable) {
+  vlm::Status good = has_room();
+  if (good) {
+    good = candidate->picture->check();
+  }
+  if (!good) {
     open_.broken = true;
-    return refuse(readable.error());
+    return refuse(good.error());
   }
   candidate->picture->keep(copies_);
   open_.chosen.insert(open_.chosen.end(), count, *candidate);
@@ -263,7 +267,26 @@ EventPtr Sampler::silence(const Times& times) const {
   return EventPtr(gst_event_new_gap(times.stream_time, times.stream_duration));
 }
 
-// One window's frame cannot be read.
+// The engine would find it out, but only when it has all pictures.
+vlm::Status Sampler::has_room() const {
+  const std::shared_ptr<vlm::Engine> engine = shared_.dispatcher.engine();
+  const Settings::Streaming& streaming = open_.settings.streaming;
+  if (engine == nullptr || streaming.window_ns() == 0) {
+    return vlm::ok_status();
+  }
+  const vlm::ModelInfo& info = engine->info();
+  const int64_t least = std::max<int64_t>(info.picture_tokens, 1) * streaming.frames;
+  if (info.context_length == 0 || least < info.context_length) {
+    return vlm::ok_status();
+  }
+  return vlm::Error{vlm::ErrorKind::kPromptTooLong,
+                    "frames=" + std::to_string(streaming.frames) + " take at least " +
+                        std::to_string(least) + " tokens, but the model's context has " +
+                        std::to_string(info.context_length) + "; set fewer frames.",
+                    {}};
+}
+
+// One window's frames cannot be read, or are too many.
 GstFlowReturn Sampler::refuse(const vlm::Error& error) {
   if (shared_.all_settings().on_error == OnError::kSkip) {
     post_warning(shared_.element, error, Stage::kWindow);

@@ -74,6 +74,7 @@ class Sampler {
   void close(const Step& step);
   GstFlowReturn pass_over(const Step& step);
   EventPtr silence(const Times& times) const;
+  vlm::Status has_room() const;
   GstFlowReturn refuse(const vlm::Error& error);
   Job make_job(const Settings& settings, std::vector<Candidate> chosen, bool extra);
   Offer offer_extra(const Candidate& candidate);

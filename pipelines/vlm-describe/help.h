@@ -90,8 +90,8 @@ Output:
                             one file for each; with jsonl also one file for all. The file appears
                             when it is complete; a live source's grows line by line, text and
                             jsonl behind what the file holds
-      --top-logprobs N      jsonl: the N likeliest tokens in the place of each chosen one; 0: none
-                            (0)
+      --top-logprobs N      jsonl: the N likeliest tokens in the place of each chosen one, 1024 at
+                            most; 0: none (0)
       --trace FILE          tensors of the first description as safetensors
   -q, --quiet               no progress
   -v, --verbose             say more on standard error

@@ -222,7 +222,8 @@ void take_generation(const Raw& raw, vlm::Options& options) {
             at_least(0));
   take<int>(options.repetition_guard, raw, "repetition-guard", "0 or a whole number from 2",
             [](int n) { return n == 0 || n >= 2; });
-  take<int>(options.top_logprobs, raw, "top-logprobs", "a whole number from 0", at_least(0));
+  take<int>(options.top_logprobs, raw, "top-logprobs", "a whole number from 0 to 1024",
+            [](int n) { return n >= 0 && n <= 1024; });
   take<int>(options.num_beams, raw, "num-beams", "a whole number from 1", at_least(1));
   take<double>(options.length_penalty, raw, "length-penalty", "a number",
                [](double) { return true; });

@@ -69,6 +69,7 @@ BAD = [
     ["--repetition-guard", "-2", "x.png"],
     ["--top-logprobs", "-1", "x.png"],
     ["--top-logprobs", "many", "x.png"],
+    ["--top-logprobs", "1025", "x.png"],
     ["--num-beams", "0", "x.png"],
     ["--length-penalty", "long", "x.png"],
     ["--early-stopping", "maybe", "x.png"],

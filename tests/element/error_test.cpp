@@ -113,6 +113,27 @@ TEST(Error, failed_window_stops_by_default) {
   EXPECT_EQ(stat(rig.element, "failed"), 1u);
 }
 
+TEST(Error, more_frames_than_the_context_holds_are_refused_before_they_are_kept) {
+  const int before = counts().submitted;
+  const std::string many = "mode=recorded interval=400000000 frames=10 model=fake:tokens=";
+  Rig refused(many + "40");
+  refused.begin();
+  EXPECT_EQ(refused.push_range(0, GST_SECOND), GST_FLOW_ERROR);
+  EXPECT_EQ(refused.messages->next_error(),
+            "frames=10 take at least 40 tokens, but the model's context has 40; set fewer frames.");
+  EXPECT_EQ(counts().submitted, before);
+  Rig skipped(many + "40 on-error=skip");
+  skipped.begin();
+  EXPECT_EQ(skipped.push_range(0, GST_SECOND), GST_FLOW_OK);
+  EXPECT_TRUE(skipped.eos());
+  EXPECT_EQ(stat(skipped.element, "failed"), 3u);
+  Rig taken(many + "41");
+  taken.begin();
+  EXPECT_EQ(taken.push_range(0, GST_SECOND), GST_FLOW_OK);
+  EXPECT_TRUE(taken.eos());
+  EXPECT_EQ(stat(taken.element, "described"), 3u);
+}
+
 TEST(Error, failed_window_can_be_skipped) {
   Rig rig("mode=recorded interval=1000000000 on-error=skip model=fake:fail-every=2");
   rig.begin();

@@ -7,7 +7,8 @@
 //                      first load of this path fails), fail-every (N: each Nth request fails),
 //                      error (kind of those failures: device, memory, argument, long), words (as
 //                      partial texts), text (instead of the standard one; ~ is a line break),
-//                      options (the text lists them), gpu (N: says that it runs on cuda:N)
+//                      options (the text lists them), gpu (N: says that it runs on cuda:N),
+//                      tokens (that its context has; each picture takes four)
 //
 // The standard text is "PROMPT|WxH|R,G,B|N": the first frame's size and mean colour and the number
 // of frames; "|gpu" follows where that frame came on a GPU, whose driver is the fake one then. All
@@ -48,6 +49,9 @@ struct Known {
   std::weak_ptr<vlm::Engine> engine;
 };
 std::vector<Known> known;
+
+constexpr int kVocabulary = 2000;
+constexpr int kPictureTokens = 4;
 
 std::map<std::string, std::string> settings_of(const std::string& path) {
   std::map<std::string, std::string> settings;
@@ -164,6 +168,8 @@ class FakeEngine : public vlm::Engine {
  public:
   explicit FakeEngine(const vlm::ModelSpec& spec) : settings_(settings_of(spec.model)) {
     info_.name = "fake";
+    info_.context_length = number(settings_, "tokens", 0);
+    info_.picture_tokens = kPictureTokens;
     info_.device = settings_.count("gpu") > 0 ? "cuda:" + settings_["gpu"] : "cpu";
     thread_ = std::thread([this] { run(); });
     const std::lock_guard lock(mutex);
@@ -264,7 +270,9 @@ class FakeEngine : public vlm::Engine {
     description.logprobs = {-0.5F, -0.25F, -0.25F, -1.0F};
     for (const int64_t id : description.token_ids) {
       std::vector<vlm::TokenChoice> choices;
-      for (int i = 0; i < item.request.options.top_logprobs.value_or(0); ++i) {
+      // Like a model's, these end with the vocabulary.
+      const int count = std::min(item.request.options.top_logprobs.value_or(0), kVocabulary);
+      for (int i = 0; i < count; ++i) {
         choices.push_back({id + i, std::to_string(id + i), -0.5F * static_cast<float>(i)});
       }
       if (!choices.empty()) {
@@ -272,7 +280,7 @@ class FakeEngine : public vlm::Engine {
       }
     }
     description.prompt_tokens = 12;
-    description.image_tokens = 4;
+    description.image_tokens = kPictureTokens;
     description.timing.prefill_ms = 10;
     description.timing.decode_ms = 10;
     item.callbacks.done(std::move(description));

@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <fstream>
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "element_support.h"
 
@@ -96,6 +98,28 @@ TEST(Model, sixteen_in_one_pipeline_and_in_sixteen_take_the_memory_of_one) {
   std::printf("one model takes %ld KiB, 32 elements more on the first %ld KiB\n", model, growth);
   EXPECT_EQ(mappings_of_weights(), mapped);
   EXPECT_LT(growth, 2 * kMany * model / 4);
+}
+
+TEST(Model, largest_numbers_are_described_or_named) {
+  for (const char* harmless : {"max-new-tokens=2147483647", "top-k=2147483647 temperature=1",
+                               "max-pending=65535", "no-repeat-ngram-size=2147483647",
+                               "repetition-guard=2147483647", "top-logprobs=1024 details=true"}) {
+    SCOPED_TRACE(harmless);
+    Pipeline pipeline(clip(1).append("vlmdescribe ").append(harmless).append(" ! fakesink"));
+    EXPECT_EQ(pipeline.run(kLong).size(), 1u);
+  }
+  for (const auto& [refused, words] : {std::pair{"num-beams=2147483647", "num-beams is 2147483647"},
+                                       std::pair{"frames=65535", "frames=65535 take at least"}}) {
+    SCOPED_TRACE(refused);
+    Pipeline pipeline(clip(1).append("vlmdescribe ").append(refused).append(" ! fakesink"));
+    ASSERT_TRUE(pipeline.play());
+    const MessagePtr message = pipeline.messages.next(GST_MESSAGE_ERROR, kLong);
+    ASSERT_NE(message, nullptr);
+    GError* error = nullptr;
+    gst_message_parse_error(message.get(), &error, nullptr);
+    EXPECT_NE(std::string(error->message).find(words), std::string::npos) << error->message;
+    g_error_free(error);
+  }
 }
 
 // One stream has hundreds of windows waiting. Another that comes later does not stand in line

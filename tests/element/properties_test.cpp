@@ -163,6 +163,34 @@ TEST(Properties, what_is_set_is_read_back) {
   }
 }
 
+// Refused or not: no number takes memory without measure, or ends the process.
+TEST(Properties, largest_numbers_are_described_or_named) {
+  guint count = 0;
+  const ElementPtr describe = element();
+  GParamSpec** specs = g_object_class_list_properties(G_OBJECT_GET_CLASS(describe.get()), &count);
+  int tried = 0;
+  for (guint i = 0; i < count; ++i) {
+    if (!G_IS_PARAM_SPEC_UINT(specs[i])) {
+      continue;
+    }
+    SCOPED_TRACE(specs[i]->name);
+    const std::string largest =
+        std::string(specs[i]->name) + "=" + std::to_string(G_PARAM_SPEC_UINT(specs[i])->maximum);
+    Rig rig("mode=recorded interval=200000000 details=true model=fake:tokens=4096 " + largest);
+    rig.begin();
+    if (rig.push_range(0, 400 * GST_MSECOND) == GST_FLOW_OK) {
+      EXPECT_TRUE(rig.eos());
+      EXPECT_EQ(rig.messages->descriptions().size(), 2u);
+    } else {
+      const std::string error = rig.messages->next_error();
+      EXPECT_NE(error.find(largest), std::string::npos) << error;
+    }
+    ++tried;
+  }
+  g_free(specs);
+  EXPECT_EQ(tried, 9);
+}
+
 /// What a window asks of the engine, and as the fake engine tells it.
 struct Change {
   const char* property;

@@ -48,6 +48,8 @@ struct ModelInfo {
   int64_t weight_bytes = 0;    ///< as held in memory
   int64_t kv_cache_bytes = 0;  ///< as reserved
   int64_t context_length = 0;  ///< tokens
+  int64_t picture_tokens = 0;  ///< of it that a picture takes at least; 0: not known, or a prompt
+                               ///< that is too long is cut off
   int64_t vocab_size = 0;
   int64_t prompt_chunk = 0;  ///< as in ModelSpec
 };
@@ -68,7 +70,8 @@ class Engine {
   virtual void cancel(RequestId id) = 0;
 };
 
-/// Fraction done in [0, 1] and what is being done; called on the thread that loads, not the caller's.
+/// Fraction done in [0, 1] and what is being done; called on the thread that loads, not the
+/// caller's.
 using LoadProgress = std::function<void(double fraction, const std::string& what)>;
 
 /// Checks path, configuration and tensor headers without reading weights. Reentrant.
@@ -99,7 +102,7 @@ struct EngineApi {
 };
 
 /// Increases whenever a type in these headers changes.
-inline constexpr uint32_t kEngineAbi = 5;
+inline constexpr uint32_t kEngineAbi = 6;
 
 }  // namespace vlm
 
