@@ -170,7 +170,6 @@ class Dispatcher {
  private:
   struct Core;
   struct Slot;
-  static std::vector<uint64_t> drop_all(Core& core);
   void drop(bool Core::*state);
 
   // Shared with the engine's callbacks, which may outlive this object.
