@@ -21,9 +21,10 @@ std::string model_name(const Dispatcher& dispatcher) {
   return engine == nullptr ? std::string() : engine->info().name;
 }
 
-// A lost device or no memory is not one window's affair.
+// A lost device is not one window's affair. Want of memory is: what the window took is free again,
+// and the engine lives on.
 bool stops_everything(vlm::ErrorKind kind) {
-  return kind == vlm::ErrorKind::kDevice || kind == vlm::ErrorKind::kOutOfMemory;
+  return kind == vlm::ErrorKind::kDevice;
 }
 
 }  // namespace

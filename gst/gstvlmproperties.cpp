@@ -316,15 +316,19 @@ void install_deliveries(GObjectClass* klass) {
   /**
    * GstVlmDescribe:on-error:
    *
-   * What the failure of one description does. Losing the device or running out of memory always
-   * stops the element.
+   * What the failure of one description does: stop the element with an error, or be a warning and
+   * count as failed. That the model's memory does not suffice for it is such a failure. Losing the
+   * device always stops the element, and so does a lack of memory in the element itself.
    *
    * Since: 0.1
    */
   g_object_class_install_property(
       klass, PROP_ON_ERROR,
-      g_param_spec_enum("on-error", "On error", "What the failure of one description does",
-                        on_error_type(), nick(DEFAULT_ON_ERROR), kPlaying));
+      g_param_spec_enum(
+          "on-error", "On error",
+          "What the failure of one description does, one for want of memory included; "
+          "losing the device always stops",
+          on_error_type(), nick(DEFAULT_ON_ERROR), kPlaying));
   /**
    * GstVlmDescribe:stats-interval:
    *

@@ -148,18 +148,37 @@ TEST(Error, failed_window_can_be_skipped) {
   EXPECT_EQ(stat(rig.element, "described"), 3u);
 }
 
-TEST(Error, lost_device_and_memory_are_never_skipped) {
-  for (const char* kind : {"device", "memory"}) {
-    Rig rig(
-        std::string("mode=recorded interval=1000000000 on-error=skip model=fake:fail-every=1,") +
-        "error=" + kind);
-    rig.begin();
-    EXPECT_EQ(rig.push_range(0, 20 * GST_SECOND), GST_FLOW_ERROR);
-    GQuark domain = 0;
-    EXPECT_EQ(rig.messages->next_error(&domain), "The fake engine failed.");
-    EXPECT_EQ(domain, GST_RESOURCE_ERROR);
-    EXPECT_EQ(gst_element_set_state(rig.element, GST_STATE_NULL), GST_STATE_CHANGE_SUCCESS);
-  }
+TEST(Error, lost_device_is_never_skipped) {
+  Rig rig("mode=recorded interval=1000000000 on-error=skip model=fake:fail-every=1,error=device");
+  rig.begin();
+  EXPECT_EQ(rig.push_range(0, 20 * GST_SECOND), GST_FLOW_ERROR);
+  GQuark domain = 0;
+  EXPECT_EQ(rig.messages->next_error(&domain), "The fake engine failed.");
+  EXPECT_EQ(domain, GST_RESOURCE_ERROR);
+  EXPECT_EQ(gst_element_set_state(rig.element, GST_STATE_NULL), GST_STATE_CHANGE_SUCCESS);
+}
+
+TEST(Error, want_of_memory_for_one_description_can_be_skipped) {
+  const std::string line = "mode=recorded interval=1000000000 model=fake:fail-every=2,error=memory";
+  Rig skipping(line + " on-error=skip");
+  skipping.begin();
+  ASSERT_EQ(skipping.push_range(0, 6 * GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(skipping.eos());
+  EXPECT_EQ(stat(skipping.element, "failed"), 3u);
+  EXPECT_EQ(stat(skipping.element, "described"), 3u);
+  const MessagePtr warning = skipping.messages->next(GST_MESSAGE_WARNING, 0);
+  ASSERT_NE(warning, nullptr);
+  const GstStructure* details = nullptr;
+  gst_message_parse_warning_details(warning.get(), &details);
+  ASSERT_NE(details, nullptr);
+  EXPECT_EQ(text_of(details, "kind"), "out-of-memory");
+
+  Rig failing(line + " max-pending=1");
+  failing.begin();
+  EXPECT_EQ(failing.push_range(0, 20 * GST_SECOND), GST_FLOW_ERROR);
+  GQuark domain = 0;
+  EXPECT_EQ(failing.messages->next_error(&domain), "The fake engine failed.");
+  EXPECT_EQ(domain, GST_RESOURCE_ERROR);
 }
 
 // In each mode, with video that is held and with an end that waits.
