@@ -91,7 +91,7 @@ TEST(Error, failure_while_loading_stops_a_recording) {
 }
 
 TEST(Error, load_and_window_failures_can_be_told_apart) {
-  Rig rig("mode=recorded model=fake:fail-load");
+  Rig rig("mode=recorded model=fake:load=100,fail-load");
   const MessagePtr message = rig.messages->next(GST_MESSAGE_ERROR);
   ASSERT_NE(message, nullptr);
   const GstStructure* details = nullptr;
