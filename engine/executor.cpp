@@ -27,6 +27,7 @@
 #include "base/huge_memory.h"
 #include "base/reused_memory.h"
 #include "base/translated.h"
+#include "decoder/cpu_step.h"
 #include "decoder/decoder.h"
 #include "decoder/gpu_step.h"
 #include "decoder/run_ahead.h"
@@ -59,11 +60,14 @@ struct TorchImageEmbeds : ImageEmbeds {
 
 // Once the weights are loaded.
 MemoryDemand memory_demand(const ModelConfig& config, at::ScalarType dtype, at::Device device,
-                           const TensorSource& source) {
+                           int threads, const TensorSource& source) {
   const auto element_size = static_cast<int64_t>(c10::elementSize(dtype));
   const bool masked = !(device.is_cpu() && dtype == at::kBFloat16 && has_whole_attention());
   MemoryDemand demand = activation_demand(config, element_size, masked);
   demand.on_cpu = device.is_cpu();
+  if (demand.on_cpu) {
+    demand.past += threads * config.text.heads * AttentionScratch::kBytesPerScore;
+  }
   demand.context = context_length(config.text);
   demand.available = available_memory(device);
   demand.mapped = source.mapped_bytes();
@@ -123,14 +127,15 @@ class TorchExecutor : public Executor {
         projector_(config_, source, packings.tower),
         merge_(config_, source),
         decoder_(config_.text, source, device, packings.decoder),
-        demand_(memory_demand(config_, dtype_, device, source)),
+        demand_(memory_demand(config_, dtype_, device, threads.most, source)),
         limits_(limits_for(demand_, prompt_chunk)),
         cache_(config_.text, limits_.cache_slots + kSpareSlots,
                at::TensorOptions().dtype(dtype_).device(device)),
         buffers_(limits_.max_rows, std::min(demand_.context, limits_.cache_slots), device),
         sampler_(limits_.max_rows, device),
         threads_(choose_threads(threads, device, dtype, packings)),
-        gpu_step_(GpuStep::make(decoder_, cache_, buffers_, limits_.max_rows)) {
+        gpu_step_(GpuStep::make(decoder_, cache_, buffers_, limits_.max_rows)),
+        cpu_step_(CpuStep::make(decoder_, cache_, buffers_)) {
     if (gpu_step_ != nullptr) {
       run_ahead_.emplace(*gpu_step_, buffers_, sampler_);
       limits_.looks_ahead = true;
@@ -388,6 +393,11 @@ class TorchExecutor : public Executor {
 
   // Prompts and sequences that go on, in one pass.
   std::vector<Chosen> run_together(const StepPlan& plan) {
+    if (cpu_step_ && plan.prompts.empty() &&
+        cpu_step_->takes(static_cast<int64_t>(plan.decodes.size()))) {
+      buffers_.fill(plan.decodes);
+      return sampler_.choose(cpu_step_->run(), plan.choices);
+    }
     const Rows rows = gather_rows(plan);
     const at::Tensor embeds = fuse(decoder_.embedding_table(), rows.ids, rows.placements);
     const at::Tensor logits = decoder_.forward(embeds, rows.batch, cache_);
@@ -445,6 +455,7 @@ class TorchExecutor : public Executor {
   StepThreads threads_;
   std::unique_ptr<GpuStep> gpu_step_;  // null where there is none
   std::optional<RunAhead> run_ahead_;  // likewise
+  std::unique_ptr<CpuStep> cpu_step_;  // likewise
   ModelInfo info_;
   double products_of_chunk_ = 0;  // multiplications that a part of a prompt takes
   std::map<std::string, Tensors> traces_;

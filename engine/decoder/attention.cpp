@@ -27,6 +27,10 @@ bool attend_on_gpu(const CudaModule& module, const PagedAttentionArgs& args, at:
 
 }  // namespace
 
+float attention_scale(const TextConfig& config) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+}
+
 PagedAttentionArgs attention_args(const TextConfig& config, const at::Tensor& q,
                                   const at::Tensor& keys, const at::Tensor& values,
                                   const CachedRows& cached, const at::Tensor& out,
@@ -44,7 +48,7 @@ PagedAttentionArgs attention_args(const TextConfig& config, const at::Tensor& q,
   args.kv_heads = config.kv_heads;
   args.head_dim = config.head_dim;
   args.window = config.sliding_window;
-  args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+  args.scale = attention_scale(config);
   args.type = type;
   return args;
 }

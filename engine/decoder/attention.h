@@ -19,6 +19,9 @@ struct CachedRows {
   int64_t rows() const { return slot_table.defined() ? slot_table.size(0) : 0; }
 };
 
+/// What scores are times: 1 / √head_dim.
+float attention_scale(const TextConfig& config);
+
 /// What the kernels take (kernels/paged_attention.h). q and out: contiguous, with room for
 /// cached.rows() rows. The tensors must live until the kernel has run.
 PagedAttentionArgs attention_args(const TextConfig& config, const at::Tensor& q,

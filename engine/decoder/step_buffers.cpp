@@ -60,6 +60,18 @@ CachedRows StepBuffers::cached() const {
   return {table_.rows(rows_), cached_lengths_.rows(rows_), longest_};
 }
 
+StepBuffers::HostRows StepBuffers::host_rows() const {
+  const auto* fields = fields_.host.const_data_ptr<int64_t>();
+  const int64_t stride = fields_.host.stride(0);
+  return {fields + kIds * stride,
+          fields + kPositions * stride,
+          fields + kSlots * stride,
+          cached_lengths_.host.const_data_ptr<int32_t>(),
+          table_.host.const_data_ptr<int32_t>(),
+          table_.host.stride(0),
+          longest_};
+}
+
 AdvanceArgs StepBuffers::advance_args() const {
   AdvanceArgs args;
   args.ids = ids().mutable_data_ptr<int64_t>();

@@ -32,6 +32,15 @@ class StepBuffers {
   at::Tensor lengths() const { return field(kLengths); }      ///< int64 [rows]
   at::Tensor slots() const { return field(kSlots); }          ///< int64 [rows]
   CachedRows cached() const;
+  /// All of that as the host filled it. Valid until the next fill().
+  struct HostRows {
+    const int64_t *ids, *positions, *slots;
+    const int32_t* lengths;
+    const int32_t* slot_table;
+    int64_t table_stride;
+    int64_t longest;  ///< of the lengths
+  };
+  HostRows host_rows() const;
   /// For going on from these rows on the device; tokens, upcoming and spare_slot are left open.
   /// What the host holds is out of date then until the next fill().
   AdvanceArgs advance_args() const;

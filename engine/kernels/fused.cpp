@@ -18,6 +18,7 @@
 #include "kernels/cpu.h"
 #include "kernels/gate.h"
 #include "kernels/lanes.h"
+#include "kernels/row_steps.h"
 
 namespace vlm {
 namespace {
@@ -193,6 +194,19 @@ void turn(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
 }
 
 }  // namespace
+
+void add_norm_row(uint16_t* x, const uint16_t* delta, const uint16_t* weight, int64_t size,
+                  double eps, uint16_t* out) {
+  const NormRows<uint16_t> args = {x, delta, x, weight, out, size, static_cast<float>(eps)};
+  with_vectors([&]() VLM_INLINE { norm_rows(args, 0, 1); });
+}
+
+void rotate_row(const uint16_t* x, const uint16_t* cos, const uint16_t* sin, int64_t heads,
+                int64_t head_dim, uint16_t* out) {
+  const RotateRows<uint16_t> args = {x, cos, sin, out, heads, head_dim};
+  with_lanes([&]<int kLanes>(std::integral_constant<int, kLanes>)
+                 VLM_INLINE { rotate_rows<kLanes>(args, 0, heads); });
+}
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   if (x.is_cuda()) {

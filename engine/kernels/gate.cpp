@@ -9,6 +9,7 @@
 
 #include "kernels/cpu.h"
 #include "kernels/lanes.h"
+#include "kernels/row_steps.h"
 
 namespace vlm {
 namespace {
@@ -66,22 +67,36 @@ VLM_INLINE inline void rest(const Gate& args, int64_t at, int64_t count) {
 }
 
 template <Activation kActivation>
-void run(const Gate& args, int64_t count) {
-  at::parallel_for(0, count, kElementsPerTask, [&](int64_t begin, int64_t end) {
-    with_lanes([&]<int kLanes>(std::integral_constant<int, kLanes>) VLM_INLINE {
-      int64_t i = begin;
-      for (; i + kLanes <= end; i += kLanes) step<kActivation, kLanes>(args, i);
-      if (i < end) rest<kActivation, kLanes>(args, i, end - i);
-    });
+void run(const Gate& args, int64_t begin, int64_t end) {
+  with_lanes([&]<int kLanes>(std::integral_constant<int, kLanes>) VLM_INLINE {
+    int64_t i = begin;
+    for (; i + kLanes <= end; i += kLanes) step<kActivation, kLanes>(args, i);
+    if (i < end) rest<kActivation, kLanes>(args, i, end - i);
   });
+}
+
+void run(Activation activation, const Gate& args, int64_t begin, int64_t end) {
+  if (activation == Activation::kSilu) {
+    run<Activation::kSilu>(args, begin, end);
+  } else {
+    run<Activation::kQuickGelu>(args, begin, end);
+  }
 }
 
 }  // namespace
 
+bool gates_rows(Activation activation) {
+  return activation == Activation::kSilu || activation == Activation::kQuickGelu;
+}
+
+void gate_row(const uint16_t* gate, const uint16_t* up, int64_t count, Activation activation,
+              uint16_t* out) {
+  run(activation, {gate, up, out}, 0, count);
+}
+
 at::Tensor gate_cpu(const at::Tensor& gate, const at::Tensor& up, Activation activation) {
-  const bool served = activation == Activation::kSilu || activation == Activation::kQuickGelu;
-  if (!served || !gate.is_cpu() || gate.scalar_type() != at::kBFloat16 || !gate.is_contiguous() ||
-      (up.defined() && !up.is_contiguous())) {
+  if (!gates_rows(activation) || !gate.is_cpu() || gate.scalar_type() != at::kBFloat16 ||
+      !gate.is_contiguous() || (up.defined() && !up.is_contiguous())) {
     return {};
   }
   const at::Tensor out = at::empty_like(gate);
@@ -90,11 +105,8 @@ at::Tensor gate_cpu(const at::Tensor& gate, const at::Tensor& up, Activation act
   };
   const Gate args = {halves(gate), up.defined() ? halves(up) : nullptr,
                      static_cast<uint16_t*>(out.mutable_data_ptr())};
-  if (activation == Activation::kSilu) {
-    run<Activation::kSilu>(args, gate.numel());
-  } else {
-    run<Activation::kQuickGelu>(args, gate.numel());
-  }
+  at::parallel_for(0, gate.numel(), kElementsPerTask,
+                   [&](int64_t begin, int64_t end) { run(activation, args, begin, end); });
   return out;
 }
 

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <memory>
 #include <vector>
 
 #include "kernels/cpu.h"
@@ -15,19 +15,20 @@ namespace {
 
 constexpr int64_t kGroup = PackedShape::kGroup;
 constexpr int64_t kWeightsPerTask = 1 << 15;
+constexpr int64_t kInputsPerTask = 1 << 15;  // of x that one thread lays out
 constexpr int64_t kTileBytes = 1 << 14;
 
-// x in the order in which the kernels meet the weights (matvec_kernels.h).
-MatVecInput make_input(const PackedShape& shape, const float* x) {
-  const int64_t padded = shape.padded_inputs();
-  MatVecInput input;
-  if (shape.format == PackedFormat::kBFloat16) {
-    input.wide.assign(static_cast<size_t>((padded + 15) / 16 * 16), 0);
-    for (int64_t i = 0; i < shape.inputs; ++i) {
-      input.wide[static_cast<size_t>(i / 16 * 16 + i % 2 * 8 + i % 16 / 2)] = x[i];
-    }
-    return input;
+// x in the order in which the kernels meet the weights (matvec_kernels.h), in memory that is there
+// already where it is large enough.
+void lay_out_wide(const PackedShape& shape, const float* x, MatVecInput& input) {
+  input.wide.assign(static_cast<size_t>((shape.padded_inputs() + 15) / 16 * 16), 0);
+  for (int64_t i = 0; i < shape.inputs; ++i) {
+    input.wide[static_cast<size_t>(i / 16 * 16 + i % 2 * 8 + i % 16 / 2)] = x[i];
   }
+}
+
+void lay_out_rounded(const PackedShape& shape, const float* x, MatVecInput& input) {
+  const int64_t padded = shape.padded_inputs();
   float top = 0;
   for (int64_t i = 0; i < shape.inputs; ++i) top = std::max(top, std::abs(x[i]));
   input.scale = top / kMatVecTop;
@@ -44,40 +45,88 @@ MatVecInput make_input(const PackedShape& shape, const float* x) {
     input.values[static_cast<size_t>(at)] = static_cast<int16_t>(rounded);
     if (split) input.group_shifts[static_cast<size_t>(i / kGroup)] -= 8 * rounded;
   }
-  return input;
 }
 
-void run(const MatVecArgs& args, const MatVecKernels& kernels) {
-  std::vector<MatVecInput> inputs;
-  for (int64_t row = 0; row < args.rows; ++row) {
-    inputs.push_back(make_input(args.shape, args.x + row * args.shape.inputs));
+class PlainRows final : public LaidOutRows {
+ public:
+  explicit PlainRows(const MatVecKernels& kernels) : kernels_(kernels) {}
+
+  void reset(PackedFormat format, int64_t inputs, int64_t rows, const float*) override {
+    shape_ = {format, 0, inputs};
+    rows_ = rows;
+    if (static_cast<size_t>(rows) > inputs_.size()) inputs_.resize(static_cast<size_t>(rows));
+    const auto padded = static_cast<size_t>(shape_.padded_inputs());
+    for (MatVecInput& input : inputs_) {
+      if (format == PackedFormat::kBFloat16) {
+        input.wide.reserve(padded + kGroup);
+        continue;
+      }
+      input.values.reserve(padded);
+      if (format == PackedFormat::kInt4) input.group_shifts.reserve(padded / kGroup);
+    }
   }
-  const PackedShape& shape = args.shape;
-  const int64_t grain = std::max<int64_t>(1, kWeightsPerTask / std::max<int64_t>(1, shape.inputs));
-  // So many outputs stay in the innermost cache while all rows pass over them.
-  const int64_t tile = std::max<int64_t>(1, kTileBytes / std::max<int64_t>(1, shape.row_bytes()));
-  at::parallel_for(0, shape.outputs, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t first = begin; first < end; first += tile) {
-      const int64_t last = std::min(end, first + tile);
-      for (int64_t row = 0; row < args.rows; row += kMatVecRows) {
-        const int64_t count = std::min<int64_t>(kMatVecRows, args.rows - row);
-        const MatVecTask task{shape, args.weights, inputs.data() + row,
-                              args.y + row * shape.outputs};
-        kernels.of(shape.format)[static_cast<size_t>(count - 1)](task, first, last);
+
+  void lay_out(int64_t row, const float* x) override {
+    const auto lay_out = shape_.format == PackedFormat::kBFloat16 ? lay_out_wide : lay_out_rounded;
+    lay_out(shape_, x, inputs_[static_cast<size_t>(row)]);
+  }
+
+  void multiply(const MatVecPart& part) const override {
+    // So many outputs stay in the innermost cache while all rows pass over them.
+    const int64_t tile =
+        std::max<int64_t>(1, kTileBytes / std::max<int64_t>(1, shape_.row_bytes()));
+    for (int64_t first = part.begin; first < part.end; first += tile) {
+      const int64_t last = std::min(part.end, first + tile);
+      for (int64_t row = 0; row < rows_; row += kMatVecRows) {
+        const int64_t count = std::min<int64_t>(kMatVecRows, rows_ - row);
+        const MatVecTask task{part.shape,           part.weights,
+                              inputs_.data() + row, part.y + row * part.y_stride,
+                              part.y_stride,        part.begin};
+        kernels_.of(shape_.format)[static_cast<size_t>(count - 1)](task, first, last);
       }
     }
-  });
-}
+  }
 
-void matvec_portable(const MatVecArgs& args) {
-  run(args, portable_matvec_kernels());
+ private:
+  const MatVecKernels& kernels_;
+  PackedShape shape_;
+  int64_t rows_ = 0;
+  std::vector<MatVecInput> inputs_;
+};
+
+std::unique_ptr<LaidOutRows> make_portable_rows() {
+  return std::make_unique<PlainRows>(portable_matvec_kernels());
 }
 
 #if defined(__x86_64__)
-void matvec_avx2(const MatVecArgs& args) {
-  run(args, avx2_matvec_kernels());
+std::unique_ptr<LaidOutRows> make_avx2_rows() {
+  return std::make_unique<PlainRows>(avx2_matvec_kernels());
 }
 #endif
+
+template <auto kMakeRows>
+void multiply(const MatVecArgs& args) {
+  if (args.rows == 0) return;
+  const PackedShape& shape = args.shape;
+  const std::unique_ptr<LaidOutRows> rows = kMakeRows();
+  rows->reset(shape.format, shape.inputs, args.rows, args.x);
+  const int64_t per_row = std::max<int64_t>(1, shape.inputs);
+  at::parallel_for(0, args.rows, std::max<int64_t>(1, kInputsPerTask / per_row),
+                   [&](int64_t begin, int64_t end) {
+                     for (; begin < end; ++begin) {
+                       rows->lay_out(begin, args.x + begin * shape.inputs);
+                     }
+                   });
+  const int64_t grain = std::max<int64_t>(1, kWeightsPerTask / per_row);
+  at::parallel_for(0, shape.outputs, grain, [&](int64_t begin, int64_t end) {
+    rows->multiply({shape, args.weights, begin, end, args.y + begin, shape.outputs});
+  });
+}
+
+template <auto kMakeRows>
+MatVecFamily family(const char* name) {
+  return {name, multiply<kMakeRows>, kMakeRows};
+}
 
 }  // namespace
 
@@ -85,11 +134,13 @@ const std::vector<MatVecFamily>& matvec_families() {
   static const std::vector<MatVecFamily> families = [] {
     std::vector<MatVecFamily> able;
 #if defined(__x86_64__)
-    if (has_avx512_bfloat16()) able.push_back({"avx512-bfloat16", matvec_avx512_bfloat16});
-    if (has_avx512()) able.push_back({"avx512", matvec_avx512});
-    if (has_avx2()) able.push_back({"avx2", matvec_avx2});
+    if (has_avx512_bfloat16()) {
+      able.push_back(family<make_avx512_bfloat16_rows>("avx512-bfloat16"));
+    }
+    if (has_avx512()) able.push_back(family<make_avx512_rows>("avx512"));
+    if (has_avx2()) able.push_back(family<make_avx2_rows>("avx2"));
 #endif
-    able.push_back({"portable", matvec_portable});
+    able.push_back(family<make_portable_rows>("portable"));
     return able;
   }();
   return families;

@@ -40,7 +40,7 @@ void bfloat16_portable(const MatVecTask& task, int64_t begin, int64_t end) {
       for (int64_t i = 0; i < task.shape.inputs; ++i) {
         sum += widen(w[i]) * x[i / 16 * 16 + i % 2 * 8 + i % 16 / 2];
       }
-      task.y[row * task.shape.outputs + output] = sum;
+      task.result(row, output) = sum;
     }
   }
 }
@@ -57,8 +57,7 @@ void int8_portable(const MatVecTask& task, int64_t begin, int64_t end) {
         for (int64_t k = 0; k < kGroup; ++k) part += int32_t{w[i + k]} * x[i + k];
         sum += static_cast<float>(part);
       }
-      task.y[row * task.shape.outputs + output] =
-          sum * int8_scale(task, w) * task.inputs[row].scale;
+      task.result(row, output) = sum * int8_scale(task, w) * task.inputs[row].scale;
     }
   }
 }
@@ -82,7 +81,7 @@ void int4_portable(const MatVecTask& task, int64_t begin, int64_t end) {
             (static_cast<float>(part) + input.group_shifts[static_cast<size_t>(first / kGroup)]) *
             group_scale(shape, row_of<std::byte>(task, output), first);
       }
-      task.y[row * task.shape.outputs + output] = sum * input.scale;
+      task.result(row, output) = sum * input.scale;
     }
   }
 }
@@ -142,7 +141,7 @@ VLM_AVX2 void bfloat16_avx2(const MatVecTask& task, int64_t begin, int64_t end) 
       add16<kRows>(task, tail, whole, even, odd);
     }
     for (int row = 0; row < kRows; ++row) {
-      task.y[row * task.shape.outputs + output] = total(_mm256_add_ps(even[row], odd[row]));
+      task.result(row, output) = total(_mm256_add_ps(even[row], odd[row]));
     }
   }
 }
@@ -176,8 +175,7 @@ VLM_AVX2 void int8_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
       }
     }
     for (int row = 0; row < kRows; ++row) {
-      task.y[row * task.shape.outputs + output] =
-          total(sums[row]) * int8_scale(task, w) * task.inputs[row].scale;
+      task.result(row, output) = total(sums[row]) * int8_scale(task, w) * task.inputs[row].scale;
     }
   }
 }
@@ -213,7 +211,7 @@ VLM_AVX2 void int4_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
       }
     }
     for (int row = 0; row < kRows; ++row) {
-      task.y[row * task.shape.outputs + output] = total(sums[row]) * task.inputs[row].scale;
+      task.result(row, output) = total(sums[row]) * task.inputs[row].scale;
     }
   }
 }

@@ -3,8 +3,10 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "kernels/laid_out_rows.h"
 #include "kernels/packed_matrix.h"
 
 namespace vlm {
@@ -28,7 +30,10 @@ struct MatVecTask {
   const PackedShape& shape;
   const std::byte* weights;   ///< of output 0
   const MatVecInput* inputs;  ///< one for each row
-  float* y;                   ///< [rows, outputs]
+  float* y;                   ///< [rows, y_stride]: of output `first`
+  int64_t y_stride, first;
+
+  float& result(int64_t row, int64_t output) const { return y[row * y_stride + output - first]; }
 };
 using MatVecKernel = void (*)(const MatVecTask& task, int64_t begin, int64_t end);
 
@@ -51,12 +56,12 @@ const MatVecKernels& portable_matvec_kernels();
 /// Where has_avx2() holds. Reentrant.
 const MatVecKernels& avx2_matvec_kernels();
 
-/// matvec_cpu() where has_avx512() holds, by blocks of outputs and rows of its own. Reentrant.
-void matvec_avx512(const MatVecArgs& args);
+/// Where has_avx512() holds: by blocks of outputs and rows of its own. Reentrant.
+std::unique_ptr<LaidOutRows> make_avx512_rows();
 /// The same where has_avx512_bfloat16() holds: rows of x that bfloat16 holds exactly meet kBFloat16
 /// weights in half the instructions. What is below the smallest normal number counts as 0 there.
 /// Reentrant.
-void matvec_avx512_bfloat16(const MatVecArgs& args);
+std::unique_ptr<LaidOutRows> make_avx512_bfloat16_rows();
 #endif
 
 }  // namespace vlm

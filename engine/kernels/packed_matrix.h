@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "kernels/host_device.h"
@@ -81,10 +82,13 @@ struct MatVecArgs {
 /// error of 3e-5 of that). Reentrant.
 void matvec_cpu(const MatVecArgs& args);
 
+class LaidOutRows;
+
 /// matvec_cpu() with the instructions of one kind of processor.
 struct MatVecFamily {
   const char* name;
   void (*product)(const MatVecArgs&);
+  std::unique_ptr<LaidOutRows> (*make_rows)();  ///< for work in parts (laid_out_rows.h)
 };
 /// Those that run here, the best one, which is matvec_cpu(), first. Reentrant.
 const std::vector<MatVecFamily>& matvec_families();

@@ -14,6 +14,7 @@
 #include "kernels/bfloat16.h"
 #include "kernels/cpu.h"
 #include "kernels/lanes.h"
+#include "kernels/paged_attention_avx512.h"
 
 namespace vlm {
 namespace {
@@ -48,12 +49,6 @@ VLM_INLINE inline void total(const Lanes<16>* four, Four& sums) {
   total(halves, sums);
 }
 
-struct Scratch {
-  std::vector<float> query;   // [group, head_dim]
-  std::vector<float> scores;  // [group, span]
-  std::vector<float> sums;    // [group, head_dim]
-};
-
 // One row and kv head: the query heads that read it, and the span of tokens that they see.
 template <typename T>
 struct Group {
@@ -61,7 +56,7 @@ struct Group {
   const T* values;
   const int32_t* slots;
   int64_t slot_stride, dim, span;
-  Scratch& scratch;
+  AttentionScratch& scratch;
 };
 
 // Slots lie apart from each other, which no processor foresees: asks for `bytes` of the token that
@@ -194,7 +189,7 @@ VLM_INLINE inline void attend_heads(const Group<T>& group, int64_t head) {
 
 template <int kLanes, typename T>
 VLM_INLINE inline void attend(const PagedAttentionArgs& args, int64_t row, int64_t kv_head,
-                              Scratch& scratch) {
+                              AttentionScratch& scratch) {
   const int64_t heads = args.heads / args.kv_heads;
   const int64_t dim = args.head_dim;
   const int64_t length = args.lengths[row];
@@ -222,22 +217,64 @@ VLM_INLINE inline void attend(const PagedAttentionArgs& args, int64_t row, int64
 }
 
 template <typename T>
-void attend_range(const PagedAttentionArgs& args, int64_t begin, int64_t end, Scratch& scratch) {
+void attend_some(const PagedAttentionArgs& args, int64_t row, int64_t kv_head, int64_t kv_heads,
+                 AttentionScratch& scratch) {
   with_lanes([&]<int kLanes>(std::integral_constant<int, kLanes>) VLM_INLINE {
-    for (int64_t i = begin; i < end; ++i) {
-      attend<kLanes, T>(args, i / args.kv_heads, i % args.kv_heads, scratch);
-    }
+    for (int64_t i = 0; i < kv_heads; ++i) attend<kLanes, T>(args, row, kv_head + i, scratch);
   });
 }
 
 }  // namespace
 
+void AttentionScratch::make_room(const PagedAttentionArgs& args, int64_t longest) {
+  const auto all = [&](int64_t size) { return static_cast<size_t>(args.heads * size); };
+  query.reserve(all(args.head_dim));
+  sums.reserve(all(padded_dim(args.head_dim)));
+  scores.reserve(all(padded_span(longest)));
+  weights.reserve(all(padded_span(longest)));
+}
+
+int64_t kv_heads_at_once(const PagedAttentionArgs& args, int threads) {
+  int64_t total = 0, longest = 0;
+  for (int64_t row = 0; row < args.rows; ++row) {
+    const int64_t length = args.lengths[row];
+    const int64_t seen = args.window > 0 ? std::min(length, args.window) : length;
+    total += seen;
+    longest = std::max(longest, seen);
+  }
+  for (int64_t parts = 1; parts < args.kv_heads; ++parts) {
+    const int64_t at_once = (args.kv_heads + parts - 1) / parts;
+    // No part is more than a thread's share, and no round of parts leaves many threads idle.
+    const bool fits = longest * at_once * threads <= total * args.kv_heads;
+    const int64_t all = args.rows * parts, rounds = (all + threads - 1) / threads;
+    if (fits && 4 * rounds * threads <= 5 * all) return at_once;
+  }
+  return 1;
+}
+
+void paged_attention_part(const PagedAttentionArgs& args, int64_t row, int64_t kv_head,
+                          int64_t kv_heads, AttentionScratch& scratch) {
+#if defined(__x86_64__)
+  if (args.type == KernelType::kBFloat16 && has_avx512_bfloat16()) {
+    return paged_attention_avx512(args, row, kv_head, kv_heads, scratch);
+  }
+#endif
+  const bool half = args.type == KernelType::kBFloat16;
+  const auto attend = half ? attend_some<uint16_t> : attend_some<float>;
+  attend(args, row, kv_head, kv_heads, scratch);
+}
+
 void paged_attention_cpu(const PagedAttentionArgs& args) {
-  const auto attend =
-      args.type == KernelType::kBFloat16 ? attend_range<uint16_t> : attend_range<float>;
-  at::parallel_for(0, args.rows * args.kv_heads, 1, [&](int64_t begin, int64_t end) {
-    thread_local Scratch scratch;
-    attend(args, begin, end, scratch);
+  if (args.rows == 0) return;
+  const int64_t at_once = kv_heads_at_once(args, at::get_num_threads());
+  const int64_t parts = (args.kv_heads + at_once - 1) / at_once;
+  at::parallel_for(0, args.rows * parts, 1, [&](int64_t begin, int64_t end) {
+    thread_local AttentionScratch scratch;
+    for (; begin < end; ++begin) {
+      const int64_t first = begin % parts * at_once;
+      paged_attention_part(args, begin / parts, first, std::min(at_once, args.kv_heads - first),
+                           scratch);
+    }
   });
 }
 

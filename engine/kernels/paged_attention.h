@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "kernels/kernel_type.h"
 
@@ -30,6 +31,31 @@ struct PagedAttentionArgs {
 
 /// On the CPU, float32 or bfloat16; spreads over libtorch's threads. Reentrant.
 void paged_attention_cpu(const PagedAttentionArgs& args);
+
+/// What a thread needs for one part at a time. Memory is taken when there is more than before.
+struct AttentionScratch {
+  std::vector<float> query;       ///< [heads / kv_heads, head_dim]
+  std::vector<float> scores;      ///< [heads, visible positions]
+  std::vector<uint16_t> weights;  ///< the same in bfloat16
+  std::vector<float> sums;        ///< [heads, head_dim]
+
+  /// For all parts of rows of so many positions, so that none takes more.
+  void make_room(const PagedAttentionArgs& args, int64_t longest);
+
+  static constexpr int64_t kBytesPerScore = sizeof(float) + sizeof(uint16_t);
+  /// With what fills the last register.
+  static int64_t padded_span(int64_t positions) { return (positions + 15) / 16 * 16; }
+  static int64_t padded_dim(int64_t head_dim) { return (head_dim + 63) / 64 * 64; }
+};
+
+/// Of a row's kv heads, how many next to each other one of `threads` should take at a time: as many
+/// as leave work for the others, since memory is read faster in order. Reentrant.
+int64_t kv_heads_at_once(const PagedAttentionArgs& args, int threads);
+
+/// The same for some kv heads of one row on the calling thread: for callers that share out the work
+/// themselves. Which heads are taken together changes nothing. Reentrant.
+void paged_attention_part(const PagedAttentionArgs& args, int64_t row, int64_t kv_head,
+                          int64_t kv_heads, AttentionScratch& scratch);
 
 /// The same as three plain loops in double precision, one head of one row at a time: what every
 /// variant is tested against. float32 only. Reentrant.

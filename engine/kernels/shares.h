@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/claim.h"
+
 namespace vlm {
 
 /// Shares pieces of work out to libtorch's threads as they come for them, since other programs'
@@ -22,12 +24,8 @@ class Shares {
   Shares(int64_t count, int64_t most) : count_(count), most_(most) {}
 
   Piece claim() {
-    int64_t first = next_.load(std::memory_order_relaxed), count = 0;
-    do {
-      count = std::clamp<int64_t>((count_ - first) / (2 * threads_), 1, most_);
-      if (first >= count_) return {count_, 0};
-    } while (!next_.compare_exchange_weak(first, first + count, std::memory_order_relaxed));
-    return {first, std::min(count, count_ - first)};
+    const Pieces some = claim_pieces(next_, count_, threads_, most_);
+    return {some.begin, some.end - some.begin};
   }
 
   /// Calls `work` with each piece.

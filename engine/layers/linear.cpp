@@ -162,30 +162,47 @@ at::Tensor Linear::forward(const at::Tensor& x) const {
   if (const auto weights = product_weights(x)) return products(x, {*weights})[0];
   if (packed_.defined()) {
     // The few rows that product_weights() leaves over are few for this, too.
-    const bool few = x.size(0) <= few_rows_of_packed();
-    return few ? multiply_few(x, shape_, packed_) : multiply_many(x);
+    return are_few(x.size(0)) ? multiply_few(x, shape_, packed_) : multiply_many(x);
   }
-  const bool few = x.is_cpu() && weight_.scalar_type() == at::kBFloat16 &&
-                   x.size(0) <= few_rows_of_bfloat16() && weight_.is_contiguous();
-  if (!few) return dense(x, weight_, bias_);
-  return multiply_few(x, {PackedFormat::kBFloat16, weight_.size(0), weight_.size(1)}, weight_);
+  if (!x.is_cpu() || !are_few(x.size(0))) return dense(x, weight_, bias_);
+  return multiply_few(x, shape(), weight_);
+}
+
+PackedShape Linear::shape() const {
+  if (packed_.defined()) return shape_;
+  return {PackedFormat::kBFloat16, weight_.size(0), weight_.size(1)};
+}
+
+bool Linear::are_few(int64_t rows) const {
+  if (packed_.defined()) return rows <= few_rows_of_packed();
+  return weight_.scalar_type() == at::kBFloat16 && weight_.is_contiguous() &&
+         rows <= few_rows_of_bfloat16();
+}
+
+bool Linear::goes_to_products(int64_t rows) const {
+  if (product_families().empty()) return false;
+  if (!packed_.defined()) {
+    return weight_.is_contiguous() && (has_matrix_units() || rows > kFewRowsOfAvx512);
+  }
+  const FewRows few = in_bytes_            ? kFewRowsOfBytes
+                      : has_matrix_units() ? kFewRowsOfUnits
+                                           : kFewRowsOfHalves;
+  return rows > (shape_.format == PackedFormat::kInt8 ? few.int8 : few.int4);
+}
+
+std::optional<FewRowsWeights> Linear::few_rows_weights(int64_t rows) const {
+  const at::Tensor& weights = packed_.defined() ? packed_ : weight_;
+  if (!weights.is_cpu() || goes_to_products(rows) || !are_few(rows)) return {};
+  if (bias_.defined() && bias_.scalar_type() != at::kBFloat16) return {};
+  const auto* bias =
+      bias_.defined() ? static_cast<const uint16_t*>(bias_.const_data_ptr()) : nullptr;
+  return FewRowsWeights{shape(), bytes_of(weights), bias};
 }
 
 std::optional<ProductWeights> Linear::product_weights(const at::Tensor& x) const {
-  if (!x.is_cpu() || x.scalar_type() != at::kBFloat16 || product_families().empty()) {
-    return std::nullopt;
-  }
-  if (packed_.defined()) {
-    const FewRows few = in_bytes_            ? kFewRowsOfBytes
-                        : has_matrix_units() ? kFewRowsOfUnits
-                                             : kFewRowsOfHalves;
-    if (x.size(0) <= (shape_.format == PackedFormat::kInt8 ? few.int8 : few.int4)) return {};
-    return ProductWeights{shape_, packed_, bias_, in_bytes_};
-  }
-  if (!weight_.is_contiguous()) return std::nullopt;
-  if (!has_matrix_units() && x.size(0) <= kFewRowsOfAvx512) return std::nullopt;
-  return ProductWeights{
-      {PackedFormat::kBFloat16, weight_.size(0), weight_.size(1)}, weight_, bias_};
+  if (!x.is_cpu() || x.scalar_type() != at::kBFloat16 || !goes_to_products(x.size(0))) return {};
+  if (packed_.defined()) return ProductWeights{shape_, packed_, bias_, in_bytes_};
+  return ProductWeights{shape(), weight_, bias_};
 }
 
 at::Tensor Linear::multiply_few(const at::Tensor& x, const PackedShape& shape,

@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
@@ -30,6 +32,13 @@ struct LinearPart {
 struct Packing {
   PackedFormat format = PackedFormat::kInt8;
   bool in_bytes = false;  ///< many rows of x are multiplied in 8 bits: byte_products() must run
+};
+
+/// What a product of few rows on the CPU is made of (kernels/laid_out_rows.h).
+struct FewRowsWeights {
+  PackedShape shape;
+  const std::byte* weights = nullptr;
+  const uint16_t* bias = nullptr;  ///< bfloat16 [outputs], or null
 };
 
 /// x · Wᵀ + b with the weights in the model's type, or packed into fewer bits while loading. Few
@@ -64,7 +73,15 @@ class Linear {
   /// something else.
   std::optional<ProductWeights> product_weights(const at::Tensor& x) const;
 
+  /// For callers that share out the work themselves, on the CPU: the sums of what is laid out, and
+  /// the bias, rounded once are forward() of so many bfloat16 rows. Nothing where forward() takes
+  /// another way.
+  std::optional<FewRowsWeights> few_rows_weights(int64_t rows) const;
+
  private:
+  PackedShape shape() const;
+  bool are_few(int64_t rows) const;
+  bool goes_to_products(int64_t rows) const;
   void take_packed(TensorSource& source, const std::vector<LinearPart>& parts);
   static at::Tensor pack(TensorSource& source, const PackedShape& shape, const at::Tensor& stored);
   at::Tensor multiply_few(const at::Tensor& x, const PackedShape& shape,
@@ -95,6 +112,7 @@ class LinearGroup {
   /// All parts one below the other, on a GPU.
   const Linear& joined() const { return linears_.front(); }
   std::vector<Linear>& parts() { return linears_; }
+  const std::vector<Linear>& parts() const { return linears_; }
 
  private:
   std::vector<Linear> linears_;

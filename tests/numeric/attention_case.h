@@ -21,7 +21,8 @@ struct AttentionShape {
 inline std::vector<AttentionShape> attention_shapes() {
   return {{1, 1, 1, 1, 1, 0},     {1, 1, 1, 7, 3, 0},    {3, 4, 2, 16, 33, 0},
           {5, 6, 3, 20, 17, 4},   {2, 8, 1, 64, 257, 0}, {7, 12, 4, 80, 129, 50},
-          {4, 32, 8, 128, 65, 1}, {2, 4, 4, 256, 40, 0}, {1, 2, 2, 33, 1000, 999}};
+          {4, 32, 8, 128, 65, 1}, {2, 4, 4, 256, 40, 0}, {1, 2, 2, 33, 1000, 999},
+          {2, 14, 2, 64, 200, 0}, {1, 5, 1, 96, 70, 9}};
 }
 
 inline std::vector<uint16_t> narrow_to_bfloat16(const std::vector<float>& values) {

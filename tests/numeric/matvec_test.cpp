@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "kernels/bfloat16.h"
+#include "kernels/laid_out_rows.h"
 #include "kernels/packed_matrix.h"
 #include "numeric/random_values.h"
 
@@ -85,6 +87,34 @@ TEST_P(MatVec, a_row_does_not_depend_on_the_rows_beside_it) {
     for (int64_t i = 0; i < shape_.outputs; ++i) {
       ASSERT_EQ(alone[static_cast<size_t>(i)],
                 together[static_cast<size_t>(row * shape_.outputs + i)]);
+    }
+  }
+}
+
+// As callers do that share out the work themselves: no matter where the outputs are cut.
+TEST_P(MatVec, parts_of_the_outputs_are_those_of_the_whole) {
+  const std::vector<std::byte> bytes = packed(shape_, weights_);
+  const int64_t rows = GetParam().rows;
+  for (const MatVecFamily& family : matvec_families()) {
+    SCOPED_TRACE(family.name);
+    const std::vector<float> whole = product(shape_, bytes, x_, family.product);
+    const auto laid_out = family.make_rows();
+    // Another matrix's rows before, which leave nothing behind.
+    laid_out->reset(PackedFormat::kInt4, 2 * shape_.inputs, rows + 1, nullptr);
+    laid_out->reset(shape_.format, shape_.inputs, rows, x_.data());
+    for (int64_t row = rows - 1; row >= 0; --row) {
+      laid_out->lay_out(row, x_.data() + row * shape_.inputs);
+    }
+    for (int64_t begin = 0, count = 1; begin < shape_.outputs; begin += count, count += 2) {
+      const int64_t end = std::min(shape_.outputs, begin + count), stride = end - begin + 3;
+      std::vector<float> y(static_cast<size_t>(rows * stride));
+      laid_out->multiply({shape_, bytes.data(), begin, end, y.data(), stride});
+      for (int64_t row = 0; row < rows; ++row) {
+        for (int64_t i = begin; i < end; ++i) {
+          ASSERT_EQ(y[static_cast<size_t>(row * stride + i - begin)],
+                    whole[static_cast<size_t>(row * shape_.outputs + i)]);
+        }
+      }
     }
   }
 }

@@ -57,6 +57,55 @@ TEST_P(PagedAttention, bfloat16_kernel_equals_the_reference_on_rounded_inputs) {
   expect_close(widen_bfloat16(narrow), wanted, 1.0f / 128);
 }
 
+// As callers do that share out the work themselves.
+TEST_P(PagedAttention, heads_do_not_depend_on_those_taken_with_them) {
+  AttentionCase c(GetParam());
+  const auto q = narrow_to_bfloat16(c.q), k = narrow_to_bfloat16(c.k), v = narrow_to_bfloat16(c.v);
+  std::vector<uint16_t> whole(c.q.size()), parts(c.q.size());
+  PagedAttentionArgs args = c.args();
+  args.q = q.data();
+  args.k_cache = k.data();
+  args.v_cache = v.data();
+  args.type = KernelType::kBFloat16;
+  AttentionScratch scratch;
+  for (int64_t row = 0; row < args.rows; ++row) {
+    args.out = whole.data();
+    paged_attention_part(args, row, 0, args.kv_heads, scratch);
+    args.out = parts.data();
+    for (int64_t head = 0, count = 1; head < args.kv_heads; head += count, count = 2) {
+      paged_attention_part(args, row, head, std::min(count, args.kv_heads - head), scratch);
+    }
+  }
+  EXPECT_EQ(whole, parts);
+}
+
+// kv heads at once of rows of these lengths.
+int64_t at_once(const std::vector<int32_t>& lengths, int64_t kv_heads, int threads,
+                int64_t window = 0) {
+  PagedAttentionArgs args;
+  args.lengths = lengths.data();
+  args.rows = static_cast<int64_t>(lengths.size());
+  args.kv_heads = kv_heads;
+  args.window = window;
+  return kv_heads_at_once(args, threads);
+}
+
+TEST(AttentionParts, rows_are_cut_as_little_as_gives_all_threads_work) {
+  EXPECT_EQ(at_once({100}, 8, 1), 8);
+  EXPECT_EQ(at_once({100}, 8, 2), 4);
+  EXPECT_EQ(at_once({100}, 8, 64), 1);
+  EXPECT_EQ(at_once({100, 100}, 8, 2), 8);
+  EXPECT_EQ(at_once({100, 100, 100}, 8, 2), 4);
+  EXPECT_EQ(at_once(std::vector<int32_t>(64, 100), 8, 2), 8);
+  // Two rounds of five for four threads would be three idle in the second.
+  EXPECT_EQ(at_once(std::vector<int32_t>(5, 100), 8, 4), 4);
+}
+
+TEST(AttentionParts, a_long_row_is_cut_for_all_threads) {
+  EXPECT_EQ(at_once({30000, 50, 50, 50}, 8, 4), 2);
+  EXPECT_EQ(at_once({30000, 50, 50, 50}, 8, 4, 50), 8);
+}
+
 TEST_P(PagedAttention, generic_operations_equal_the_reference) {
   AttentionCase c(GetParam());
   PagedAttentionArgs args = c.args();

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "layers/linear.h"
-#include "unit/checkpoint_writer.h"
+#include "numeric/stored_tensors.h"
 
 namespace vlm {
 namespace {
@@ -23,34 +23,16 @@ constexpr at::ScalarType kTypes[] = {at::kFloat, at::kBFloat16, at::kHalf};
 // Of several pieces, the last one short.
 const std::vector<int64_t> kShape = {1001, 2100};
 
-// A checkpoint of this one matrix.
-struct Stored {
-  explicit Stored(const at::Tensor& tensor) {
-    const char* dtype = tensor.scalar_type() == at::kFloat      ? "F32"
-                        : tensor.scalar_type() == at::kBFloat16 ? "BF16"
-                                                                : "F16";
-    const test::Json entry = {
-        {"dtype", dtype}, {"shape", tensor.sizes().vec()}, {"data_offsets", {0, tensor.nbytes()}}};
-    std::string header = test::Json{{"matrix.weight", entry}}.dump();
-    header.resize((header.size() + 7) / 8 * 8, ' ');
-    const std::string data(static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes());
-    directory.write("model.safetensors", test::little_endian(header.size(), 8) + header + data);
-    weights = std::move(*Weights::open(directory.path()));
-  }
-
-  TensorSource source(at::ScalarType type) const {
-    return TensorSource(*weights, at::kCPU, type, {}, {});
-  }
-
-  test::TemporaryDirectory directory;
-  std::unique_ptr<Weights> weights;
-};
+// A checkpoint of one matrix.
+test::StoredTensors stored_matrix(const at::Tensor& values) {
+  return test::StoredTensors({{"matrix.weight", values}});
+}
 
 TEST(TensorSource, converts_as_libtorch_does) {
   const at::Tensor values = at::randn(kShape);
   for (const at::ScalarType from : kTypes) {
     const at::Tensor stored = values.to(from);
-    const Stored file(stored);
+    const test::StoredTensors file = stored_matrix(stored);
     for (const at::ScalarType to : kTypes) {
       TensorSource source = file.source(to);
       const at::Tensor taken = source.take("matrix.weight", kShape);
@@ -61,14 +43,14 @@ TEST(TensorSource, converts_as_libtorch_does) {
 }
 
 TEST(TensorSource, what_has_the_type_already_is_the_files_own) {
-  const Stored file(at::randn({7, 5}));
+  const test::StoredTensors file = stored_matrix(at::randn({7, 5}));
   TensorSource source = file.source(at::kFloat);
   EXPECT_EQ(source.take("matrix.weight", {7, 5}).const_data_ptr(),
-            file.weights->find("matrix.weight")->data);
+            file.weights().find("matrix.weight")->data);
 }
 
 TEST(TensorSource, made_weights_lie_in_large_pages_where_there_are_any) {
-  const Stored file(at::randn({7, 5}));
+  const test::StoredTensors file = stored_matrix(at::randn({7, 5}));
   TensorSource source = file.source(at::kBFloat16);
   EXPECT_EQ(HugeMemory::holds(source.take("matrix.weight", {7, 5})), HugeMemory::available());
 }
@@ -77,7 +59,7 @@ TEST(TensorSource, packed_weights_are_those_of_the_stored_values) {
   const at::Tensor values = at::randn(kShape);
   for (const at::ScalarType from : kTypes) {
     const at::Tensor stored = values.to(from), wide = stored.to(at::kFloat);
-    const Stored file(stored);
+    const test::StoredTensors file = stored_matrix(stored);
     for (const PackedFormat format : {PackedFormat::kInt8, PackedFormat::kInt4}) {
       TensorSource source = file.source(at::kBFloat16);
       const Linear linear(source, {{"matrix", kShape[0]}}, kShape[1], false, Packing{format});
