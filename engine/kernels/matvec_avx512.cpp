@@ -28,6 +28,11 @@ using avx512::Method;
 constexpr int64_t kCachedBytes = 1 << 18;
 constexpr int64_t kOutputsPerSpan = 64;
 
+// Of x: what leaves the L1 cache room for weights that are read in order.
+constexpr int64_t kLargestInTurn = 1 << 14;
+// Of weights: what a cache next to a core may hold. From there several rows of x meet four outputs
+// side by side in less time.
+constexpr int64_t kLargestCached = int64_t{1} << 21;
 constexpr size_t kStackSums = LaidOutRows::kRowsWithoutMemory * kOutputsPerSpan;
 
 // Some rows of x, laid out for one method.
@@ -57,6 +62,7 @@ class Rows final : public LaidOutRows {
   void multiply(const MatVecPart& part) const override;
 
  private:
+  using Way = void (*)(const Block&);
   struct Place {
     int64_t output, input;
   };
@@ -75,7 +81,8 @@ class Rows final : public LaidOutRows {
   void add_tiles(const Method& method, int64_t begin, int64_t end);
   void place_tiles();
   void multiply_block(const MatVecPart& part, Place at, Place next, float* sums) const;
-  void multiply_one(const MatVecPart& part) const;
+  Way way_in_turn(const Tile& tile) const;
+  void multiply_in_turn(const MatVecPart& part) const;
   void finish(const MatVecPart& part, int64_t first, const float* sums) const;
 
   const bool bfloat16_;
@@ -88,8 +95,9 @@ class Rows final : public LaidOutRows {
   std::vector<int64_t> order_;  // of the rows in the tiles
   std::vector<Row> rows_;
   std::vector<Tile> tiles_;
-  int64_t bytes_ = 0;  // of the tiles' x
-  at::Tensor memory_;  // as much or more
+  Way in_turn_ = nullptr;  // of the only tile, where it can
+  int64_t bytes_ = 0;      // of the tiles' x
+  at::Tensor memory_;      // as much or more
 };
 
 void Rows::reset(PackedFormat format, int64_t inputs, int64_t rows, const float* x) {
@@ -116,6 +124,17 @@ void Rows::reset(PackedFormat format, int64_t inputs, int64_t rows, const float*
                                               : avx512::kInt4,
             exact, rows);
   place_tiles();
+  in_turn_ = tiles_.size() == 1 && padded_ <= kSpan * avx512::kRowSpans
+                 ? way_in_turn(tiles_.front())
+                 : nullptr;
+}
+
+// How a tile meets one output after the other; null where that is not faster than several.
+Rows::Way Rows::way_in_turn(const Tile& tile) const {
+  if (tile.count == 1) return tile.method->multiply.front();
+  const bool can = tile.count <= avx512::kRowsInTurn && brings_streams_itself();
+  if (!can || bytes_ > kLargestInTurn) return nullptr;
+  return tile.method->in_turn[static_cast<size_t>(tile.count - 2)];
 }
 
 // Brings rows that bfloat16 holds to the front, and returns how many. (How a row is multiplied may
@@ -221,11 +240,10 @@ void Rows::finish(const MatVecPart& part, int64_t first, const float* sums) cons
   }
 }
 
-// One row of x and whole rows of weights: what a block needs is next to nothing.
-void Rows::multiply_one(const MatVecPart& part) const {
+// Whole rows of weights: what a block needs is next to nothing.
+void Rows::multiply_in_turn(const MatVecPart& part) const {
   const Tile& tile = tiles_.front();
-  const auto multiply = tile.method->multiply.front();
-  std::array<float, kOutputs> sums;
+  std::array<float, kOutputs * avx512::kRowsInTurn> sums;
   Block block;
   block.x = tile.x;
   block.inputs = padded_;
@@ -239,13 +257,14 @@ void Rows::multiply_one(const MatVecPart& part) const {
       block.ahead[at] = weights(part, std::min(first + kOutputs + i, part.end - 1), 0);
     }
     sums.fill(0);
-    multiply(block);
+    in_turn_(block);
     finish(part, first, sums.data());
   }
 }
 
 void Rows::multiply(const MatVecPart& part) const {
-  if (rows_.size() == 1 && padded_ <= span_) return multiply_one(part);
+  const bool from_memory = part.shape.outputs * row_bytes_ > kLargestCached;
+  if (in_turn_ != nullptr && (rows_.size() == 1 || from_memory)) return multiply_in_turn(part);
   const int64_t width = bytes_ > kCachedBytes ? kOutputsPerSpan : kOutputs;
   const auto block_sums = static_cast<int64_t>(rows_.size()) * kOutputs;
   const auto all_sums = static_cast<size_t>(block_sums * width / kOutputs);

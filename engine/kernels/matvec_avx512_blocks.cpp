@@ -64,29 +64,37 @@ VLM_AVX512_BFLOAT16 void multiply_exact(const Block& block) {
   add_totals(stored, kRows, block.sums);
 }
 
-template <>
-VLM_AVX512_BFLOAT16 void multiply_exact<1>(const Block& block) {
-  RowSums stored;
+template <int kRows>
+VLM_AVX512_BFLOAT16 VLM_ALIGNED void multiply_exact_in_turn(const Block& block) {
+  SpanSums<kRows> stored;
   const int64_t whole = block.inputs / 32;
   for (size_t output = 0; output < kOutputs; ++output) {
     const std::byte* ahead = block.ahead[output];
     int64_t step = 0;
     for (int64_t span = 0; span * kSpan < block.inputs; ++span) {
-      Sums<1, 1> sum;
-      clear<1, 1>(sum);
+      Sums<kRows, 1> sums;
+      clear<kRows, 1>(sums);
       const int64_t end = std::min(whole, (span + 1) * kSpan / 32);
+      if constexpr (kRows > 1) ask_at_once(block.weights[output] + step * 64, kSpan * 2);
       for (; step < end; ++step) {
-        prefetch(ahead, block.ahead_lines);
-        ahead += block.ahead_step;
-        add_exact<1, 1>(block, step, ~0u, output, sum);
+        if constexpr (kRows == 1) {
+          prefetch(ahead, block.ahead_lines);
+          ahead += block.ahead_step;
+        }
+        add_exact<kRows, 1>(block, step, ~0u, output, sums);
       }
       if ((span + 1) * kSpan > whole * 32 && block.inputs % 32 != 0) {
-        add_exact<1, 1>(block, whole, first_lanes(block.inputs % 32), output, sum);
+        add_exact<kRows, 1>(block, whole, first_lanes(block.inputs % 32), output, sums);
       }
-      stored[span][output] = sum[0][0];
+      keep<kRows>(sums, output, stored[span]);
     }
   }
-  add_spans(stored, block);
+  add_spans<kRows>(stored, block);
+}
+
+template <>
+VLM_AVX512_BFLOAT16 VLM_ALIGNED void multiply_exact<1>(const Block& block) {
+  multiply_exact_in_turn<1>(block);
 }
 
 template <int kRows, int kAtOnce>
@@ -132,8 +140,8 @@ VLM_AVX512 void multiply_wide(const Block& block) {
 }
 
 template <>
-VLM_AVX512 void multiply_wide<1>(const Block& block) {
-  RowSums stored;
+VLM_AVX512 VLM_ALIGNED void multiply_wide<1>(const Block& block) {
+  SpanSums<1> stored;
   const int64_t whole = block.inputs / 32;
   for (size_t output = 0; output < kOutputs; ++output) {
     const std::byte* ahead = block.ahead[output];
@@ -153,7 +161,7 @@ VLM_AVX512 void multiply_wide<1>(const Block& block) {
       stored[span][output] = sum[0][0];
     }
   }
-  add_spans(stored, block);
+  add_spans<1>(stored, block);
 }
 
 // Whole numbers: sums of a span's products, 14 + 7 bits each, fit 32 bits in every lane.
@@ -208,8 +216,8 @@ VLM_AVX512 inline void add_words(const std::byte* weights, const std::byte* x, _
 
 // The same sums; two of each output's, as whole numbers may be added in any order.
 template <>
-VLM_AVX512 void multiply_int8<1>(const Block& block) {
-  RowSums stored;
+VLM_AVX512 VLM_ALIGNED void multiply_int8<1>(const Block& block) {
+  SpanSums<1> stored;
   for (size_t output = 0; output < kOutputs; ++output) {
     const std::byte* weights = block.weights[output];
     const std::byte* ahead = block.ahead[output];
@@ -229,7 +237,7 @@ VLM_AVX512 void multiply_int8<1>(const Block& block) {
     // The last line, which a scale may share.
     prefetch(ahead, block.ahead_lines);
   }
-  add_spans(stored, block);
+  add_spans<1>(stored, block);
 }
 
 VLM_AVX512 void lay_out_exact(const float* x, int64_t count, float, int64_t steps, std::byte* out,
@@ -270,7 +278,8 @@ const Method kExactBFloat16 = {
     .rows_at_once = kOutputs,
     .lay_out = lay_out_exact,
     .multiply = {multiply_exact<1>, multiply_exact<2>, multiply_exact<3>, multiply_exact<4>,
-                 multiply_exact<5>, multiply_exact<6>}};
+                 multiply_exact<5>, multiply_exact<6>},
+    .in_turn = {multiply_exact_in_turn<2>, multiply_exact_in_turn<3>}};
 const Method kBFloat16 = {.step = 32,
                           .step_bytes = 128,
                           .rows_at_once = kOutputs,

@@ -7,8 +7,9 @@
 
 namespace vlm::avx512 {
 
-constexpr int kOutputs = 4;  ///< of a block
-constexpr int kMaxRows = 6;  ///< of x that meet a block at a time: their sums fit the registers
+constexpr int kOutputs = 4;     ///< of a block
+constexpr int kMaxRows = 6;     ///< of x that meet a block at a time: their sums fit the registers
+constexpr int kRowsInTurn = 3;  ///< of x that may meet one output after the other
 constexpr int kQuarters = 4;
 constexpr int64_t kSpan = 2048;   ///< inputs of a block at most: so that x stays in the L1 cache
 constexpr int64_t kRowSpans = 8;  ///< of them, where one row of x meets whole rows of weights
@@ -36,6 +37,8 @@ struct Method {
   void (*lay_out)(const float* x, int64_t count, float inverse, int64_t steps, std::byte* out,
                   int64_t stride);
   std::array<void (*)(const Block&), kMaxRows> multiply;  ///< for 1 to kMaxRows rows, if it can
+  /// For 2 to kRowsInTurn rows, if it can: whole rows of weights, as one row of x meets them.
+  std::array<void (*)(const Block&), kRowsInTurn - 1> in_turn;
 };
 
 extern const Method kExactBFloat16;  ///< x is bfloat16 as well; has_avx512_bfloat16()

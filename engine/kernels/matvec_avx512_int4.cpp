@@ -139,8 +139,8 @@ VLM_AVX512 VLM_INLINE inline void add_run(const std::byte* weights, const Int4In
   }
 }
 
-VLM_AVX512 void multiply_int4_row(const Block& block) {
-  RowSums stored;
+VLM_AVX512 VLM_ALIGNED void multiply_int4_row(const Block& block) {
+  SpanSums<1> stored;
   for (size_t output = 0; output < kOutputs; ++output) {
     const std::byte* weights = block.weights[output];
     const int64_t distance = block.ahead[output] - weights;
@@ -160,7 +160,7 @@ VLM_AVX512 void multiply_int4_row(const Block& block) {
       stored[span][output] = sum;
     }
   }
-  add_spans(stored, block);
+  add_spans<1>(stored, block);
 }
 
 // Of each step the first of every four inputs, then the second of every four, and so on.

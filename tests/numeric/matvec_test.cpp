@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/bfloat16.h"
@@ -143,6 +144,34 @@ TEST_P(MatVec, packing_rounds_to_the_nearest_level) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, MatVec, ::testing::ValuesIn(cases()));
+
+// Matrices that no core's cache holds meet two and three rows in an order of their own.
+TEST(MatVecFromMemory, few_rows_of_halves_equal_the_reference_and_each_alone) {
+  for (const auto& [outputs, inputs] : {std::pair<int64_t, int64_t>{1101, 1024}, {602, 2049}}) {
+    const PackedShape shape = {PackedFormat::kBFloat16, outputs, inputs};
+    ASSERT_GT(shape.bytes(), int64_t{1} << 21);
+    const std::vector<std::byte> bytes = packed(shape, random_values(outputs * inputs, 1, 0.05f));
+    for (const int64_t rows : {2, 3}) {
+      std::vector<float> x = random_values(rows * inputs, 2);
+      for (float& value : x) {
+        uint16_t half;
+        narrow(value, &half);
+        value = widen(half);
+      }
+      const std::vector<float> wanted = product(shape, bytes, x, matvec_reference);
+      for (const MatVecFamily& family : matvec_families()) {
+        SCOPED_TRACE(family.name);
+        const std::vector<float> got = product(shape, bytes, x, family.product);
+        for (size_t i = 0; i < wanted.size(); ++i) ASSERT_NEAR(got[i], wanted[i], 1e-4) << i;
+        for (int64_t row = 0; row < rows; ++row) {
+          const std::vector<float> own(x.begin() + row * inputs, x.begin() + (row + 1) * inputs);
+          const std::vector<float> alone = product(shape, bytes, own, family.product);
+          ASSERT_TRUE(std::equal(alone.begin(), alone.end(), got.begin() + row * outputs));
+        }
+      }
+    }
+  }
+}
 
 // Every number of rows up to where all ways of dividing them have been met.
 class MatVecRows : public ::testing::TestWithParam<PackedFormat> {};
