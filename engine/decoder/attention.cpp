@@ -27,15 +27,22 @@ bool attend_on_gpu(const CudaModule& module, const PagedAttentionArgs& args, at:
 
 }  // namespace
 
-float attention_scale(const TextConfig& config) {
-  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+PagedAttentionArgs attention_shape(const TextConfig& config, KernelType type) {
+  PagedAttentionArgs args;
+  args.heads = config.heads;
+  args.kv_heads = config.kv_heads;
+  args.head_dim = config.head_dim;
+  args.window = config.sliding_window;
+  args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+  args.type = type;
+  return args;
 }
 
 PagedAttentionArgs attention_args(const TextConfig& config, const at::Tensor& q,
                                   const at::Tensor& keys, const at::Tensor& values,
                                   const CachedRows& cached, const at::Tensor& out,
                                   KernelType type) {
-  PagedAttentionArgs args;
+  PagedAttentionArgs args = attention_shape(config, type);
   args.q = q.const_data_ptr();
   args.k_cache = keys.const_data_ptr();
   args.v_cache = values.const_data_ptr();
@@ -44,12 +51,6 @@ PagedAttentionArgs attention_args(const TextConfig& config, const at::Tensor& q,
   args.table_stride = cached.slot_table.stride(0);
   args.lengths = cached.lengths.const_data_ptr<int32_t>();
   args.rows = cached.rows();
-  args.heads = config.heads;
-  args.kv_heads = config.kv_heads;
-  args.head_dim = config.head_dim;
-  args.window = config.sliding_window;
-  args.scale = attention_scale(config);
-  args.type = type;
   return args;
 }
 

@@ -19,10 +19,10 @@ struct CachedRows {
   int64_t rows() const { return slot_table.defined() ? slot_table.size(0) : 0; }
 };
 
-/// What scores are times: 1 / √head_dim.
-float attention_scale(const TextConfig& config);
+/// Of what the kernels take (kernels/paged_attention.h) that which is the model's: no rows yet.
+PagedAttentionArgs attention_shape(const TextConfig& config, KernelType type);
 
-/// What the kernels take (kernels/paged_attention.h). q and out: contiguous, with room for
+/// What the kernels take. q and out: contiguous, with room for
 /// cached.rows() rows. The tensors must live until the kernel has run.
 PagedAttentionArgs attention_args(const TextConfig& config, const at::Tensor& q,
                                   const at::Tensor& keys, const at::Tensor& values,

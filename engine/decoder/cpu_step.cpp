@@ -8,6 +8,7 @@
 #include <array>
 
 #include "kernels/bfloat16.h"
+#include "kernels/convert.h"
 #include "kernels/cpu.h"
 #include "kernels/paged_attention.h"
 #include "kernels/row_steps.h"
@@ -52,9 +53,7 @@ int64_t pieces_of(const FewRowsWeights& matrix) {
 }
 
 void widen_row(const uint16_t* from, int64_t size, float* to) {
-  with_vectors([&]() VLM_INLINE {
-    for (int64_t i = 0; i < size; ++i) to[i] = widen(from[i]);
-  });
+  convert_values(KernelType::kBFloat16, from, KernelType::kFloat32, to, size);
 }
 
 void round_row(const float* sums, const uint16_t* bias, int64_t count, uint16_t* to) {
@@ -281,7 +280,7 @@ void CpuStep::attend(Team::Member& member, int64_t index) {
 }
 
 PagedAttentionArgs CpuStep::attention_of(int64_t index) {
-  PagedAttentionArgs args;
+  PagedAttentionArgs args = attention_shape(config_, KernelType::kBFloat16);
   args.q = q_.data();
   args.k_cache = cache_.keys(index).const_data_ptr();
   args.v_cache = cache_.values(index).const_data_ptr();
@@ -290,12 +289,6 @@ PagedAttentionArgs CpuStep::attention_of(int64_t index) {
   args.table_stride = host_.table_stride;
   args.lengths = host_.lengths;
   args.rows = rows_;
-  args.heads = config_.heads;
-  args.kv_heads = config_.kv_heads;
-  args.head_dim = config_.head_dim;
-  args.window = config_.sliding_window;
-  args.scale = attention_scale(config_);
-  args.type = KernelType::kBFloat16;
   return args;
 }
 

@@ -104,6 +104,23 @@ VLM_INLINE inline void exponential(Lanes<kLanes>& x) {
                           f * (0.00961812911f + f * (0.00133335581f + f * 0.000154035304f)))));
 }
 
+/// e^(value - top) of `count` values, whole registers, in their place. Returns the sum.
+template <int kLanes>
+VLM_INLINE inline float exponentials(float* values, int64_t count, float top) {
+  Lanes<kLanes> sums = {};
+  for (int64_t i = 0; i < count; i += kLanes) {
+    Lanes<kLanes> some;
+    load<kLanes>(values + i, some);
+    some -= top;
+    exponential<kLanes>(some);
+    sums += some;
+    store<kLanes>(some, values + i);
+  }
+  float sum = 0;
+  for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
+  return sum;
+}
+
 /// Runs `kernel`, a lambda marked VLM_INLINE that takes a std::integral_constant of the number of
 /// lanes, as compiled for what the processor has.
 template <typename Kernel>

@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "cuda/attention_index.h"
 #include "kernels/bfloat16.h"
 #include "kernels/cpu.h"
 #include "kernels/lanes.h"
@@ -162,16 +163,8 @@ VLM_INLINE inline void soften(float* scores, int64_t span) {
   float top = *std::max_element(scores, scores + span), sum = 0;
   int64_t t = 0;
   if constexpr (std::is_same_v<T, uint16_t>) {
-    Lanes<kLanes> sums = {};
-    for (; t + kLanes <= span; t += kLanes) {
-      Lanes<kLanes> some;
-      load<kLanes>(scores + t, some);
-      some -= top;
-      exponential<kLanes>(some);
-      sums += some;
-      store<kLanes>(some, scores + t);
-    }
-    for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
+    t = span / kLanes * kLanes;
+    sum = exponentials<kLanes>(scores, t, top);
   }
   for (; t < span; ++t) sum += scores[t] = std::exp(scores[t] - top);
   const float by = 1 / sum;
@@ -193,7 +186,7 @@ VLM_INLINE inline void attend(const PagedAttentionArgs& args, int64_t row, int64
   const int64_t heads = args.heads / args.kv_heads;
   const int64_t dim = args.head_dim;
   const int64_t length = args.lengths[row];
-  const int64_t first = args.window > 0 ? std::max<int64_t>(0, length - args.window) : 0;
+  const int64_t first = first_visible(length, args.window);
   const Group<T> group = {static_cast<const T*>(args.k_cache) + kv_head * dim,
                           static_cast<const T*>(args.v_cache) + kv_head * dim,
                           args.slot_table + row * args.table_stride + first,
@@ -238,7 +231,7 @@ int64_t kv_heads_at_once(const PagedAttentionArgs& args, int threads) {
   int64_t total = 0, longest = 0;
   for (int64_t row = 0; row < args.rows; ++row) {
     const int64_t length = args.lengths[row];
-    const int64_t seen = args.window > 0 ? std::min(length, args.window) : length;
+    const int64_t seen = length - first_visible(length, args.window);
     total += seen;
     longest = std::max(longest, seen);
   }
@@ -288,7 +281,7 @@ void paged_attention_reference(const PagedAttentionArgs& args) {
     for (int64_t head = 0; head < args.heads; ++head) {
       const float* query = q + (row * args.heads + head) * args.head_dim;
       const int64_t length = args.lengths[row];
-      const int64_t first = args.window > 0 ? std::max<int64_t>(0, length - args.window) : 0;
+      const int64_t first = first_visible(length, args.window);
       std::vector<double> scores;
       double top = -std::numeric_limits<double>::infinity();
       const auto offset = [&](int64_t t) {

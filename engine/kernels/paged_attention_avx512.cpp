@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "cuda/attention_index.h"
 #include "kernels/avx512.h"
 #include "kernels/bfloat16.h"
 #include "kernels/lanes.h"
@@ -94,7 +95,7 @@ VLM_AVX512 void soften(const Group& group, int64_t head) {
   float* scores = group.scratch.scores.data() + head * group.stride;
   uint16_t* weights = group.scratch.weights.data() + head * group.stride;
   std::fill(scores + group.span, scores + group.stride, -std::numeric_limits<float>::infinity());
-  Lanes<kLanes> tops, sums = {};
+  Lanes<kLanes> tops;
   load<kLanes>(scores, tops);
   for (int64_t t = kLanes; t < group.stride; t += kLanes) {
     Lanes<kLanes> some;
@@ -103,16 +104,7 @@ VLM_AVX512 void soften(const Group& group, int64_t head) {
   }
   float top = tops[0];
   for (int lane = 1; lane < kLanes; ++lane) top = std::max<float>(top, tops[lane]);
-  for (int64_t t = 0; t < group.stride; t += kLanes) {
-    Lanes<kLanes> some;
-    load<kLanes>(scores + t, some);
-    some -= top;
-    exponential<kLanes>(some);
-    sums += some;
-    store<kLanes>(some, scores + t);
-  }
-  float sum = 0;
-  for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
+  const float sum = exponentials<kLanes>(scores, group.stride, top);
   for (int64_t t = 0; t < group.stride; t += kLanes) {
     Lanes<kLanes> some;
     load<kLanes>(scores + t, some);
@@ -248,7 +240,7 @@ void paged_attention_avx512(const PagedAttentionArgs& args, int64_t row, int64_t
                             int64_t kv_heads, AttentionScratch& scratch) {
   const int64_t heads = args.heads / args.kv_heads, dim = args.head_dim;
   const int64_t length = args.lengths[row];
-  const int64_t first = args.window > 0 ? std::max<int64_t>(0, length - args.window) : 0;
+  const int64_t first = first_visible(length, args.window);
   const int64_t offset = (row * args.heads + kv_head * heads) * dim;
   const Group group = {static_cast<const uint16_t*>(args.q) + offset,
                        static_cast<const uint16_t*>(args.k_cache) + kv_head * dim,
