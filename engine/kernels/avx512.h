@@ -19,13 +19,6 @@
 
 #include "kernels/cpu.h"
 
-/// For loops over registers: left as loops they would go through memory.
-#if defined(__clang__)
-#define VLM_UNROLL _Pragma("unroll")
-#else
-#define VLM_UNROLL _Pragma("GCC unroll 16")
-#endif
-
 namespace vlm {
 
 /// The first `count` of 16 or 32 lanes; all or none beyond either end.

@@ -18,6 +18,13 @@
 /// For the lambdas that with_vectors() takes, and for what they call.
 #define VLM_INLINE __attribute__((always_inline))
 
+/// For loops over registers: left as loops they would go through memory.
+#if defined(__clang__)
+#define VLM_UNROLL _Pragma("unroll")
+#else
+#define VLM_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace vlm {
 
 /// Instructions that kernels are written for, each with all that stand before it.

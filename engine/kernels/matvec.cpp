@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -27,24 +29,63 @@ void lay_out_wide(const PackedShape& shape, const float* x, MatVecInput& input) 
   }
 }
 
-void lay_out_rounded(const PackedShape& shape, const float* x, MatVecInput& input) {
+// The largest of the row without its signs; what is no number is larger than all that are.
+VLM_INLINE inline float largest_of(const float* x, int64_t size) {
+  uint32_t lanes[16] = {}, most = 0;
+  const auto bits = [&](int64_t i) VLM_INLINE {
+    uint32_t value;
+    std::memcpy(&value, x + i, sizeof value);
+    return value & 0x7FFFFFFFu;
+  };
+  int64_t i = 0;
+  for (; i + 16 <= size; i += 16) {
+    for (int64_t lane = 0; lane < 16; ++lane) lanes[lane] = std::max(lanes[lane], bits(i + lane));
+  }
+  for (; i < size; ++i) most = std::max(most, bits(i));
+  for (const uint32_t lane : lanes) most = std::max(most, lane);
+  float largest;
+  std::memcpy(&largest, &most, sizeof largest);
+  return largest;
+}
+
+// Even values of each group, then the odd ones, and what the weights' offset adds to its sum.
+VLM_INLINE inline void split_groups(const int16_t* in_order, int64_t padded, MatVecInput& input) {
+  for (int64_t first = 0; first < padded; first += kGroup) {
+    int16_t* to = input.values.data() + first;
+    int32_t sum = 0;
+    for (int64_t k = 0; k < kGroup; ++k) sum += in_order[first + k];
+    for (int64_t k = 0; k < kGroup / 2; ++k) to[k] = in_order[first + 2 * k];
+    for (int64_t k = 0; k < kGroup / 2; ++k) to[kGroup / 2 + k] = in_order[first + 2 * k + 1];
+    input.group_shifts[static_cast<size_t>(first / kGroup)] = static_cast<float>(-8 * sum);
+  }
+}
+
+VLM_INLINE inline void round_row(const PackedShape& shape, const float* x, MatVecInput& input) {
+  // Added and taken away again it leaves a whole number, the nearest one.
+  constexpr float kShift = 0x1.8p23f;
   const int64_t padded = shape.padded_inputs();
-  float top = 0;
-  for (int64_t i = 0; i < shape.inputs; ++i) top = std::max(top, std::abs(x[i]));
-  input.scale = top / kMatVecTop;
+  const bool split = shape.format == PackedFormat::kInt4;
+  const float largest = largest_of(x, shape.inputs);
+  const bool finite = largest <= std::numeric_limits<float>::max();
+  // What is no number makes every sum of the row none either, through the scale.
+  input.scale = finite ? largest / kMatVecTop : std::numeric_limits<float>::quiet_NaN();
   const float inverse = std::isnormal(input.scale) ? 1 / input.scale : 0;
   input.values.assign(static_cast<size_t>(padded), 0);
-  const bool split = shape.format == PackedFormat::kInt4;
-  if (split) input.group_shifts.assign(static_cast<size_t>(padded / kGroup), 0);
-  for (int64_t i = 0; i < shape.inputs; ++i) {
-    // What is no number makes every sum of the row none either, through the scale.
-    const float rounded = std::isfinite(x[i]) ? std::nearbyint(x[i] * inverse) : 0;
-    if (!std::isfinite(x[i])) input.scale = x[i];
-    const int64_t in_group = i % kGroup;
-    const int64_t at = split ? i - in_group + in_group % 2 * 16 + in_group / 2 : i;
-    input.values[static_cast<size_t>(at)] = static_cast<int16_t>(rounded);
-    if (split) input.group_shifts[static_cast<size_t>(i / kGroup)] -= 8 * rounded;
+  if (split) {
+    input.in_order.assign(static_cast<size_t>(padded), 0);
+    input.group_shifts.assign(static_cast<size_t>(padded / kGroup), 0);
   }
+  int16_t* to = split ? input.in_order.data() : input.values.data();
+  if (finite) {
+    for (int64_t i = 0; i < shape.inputs; ++i) {
+      to[i] = static_cast<int16_t>(static_cast<int32_t>(x[i] * inverse + kShift - kShift));
+    }
+  }
+  if (split) split_groups(to, padded, input);
+}
+
+void lay_out_rounded(const PackedShape& shape, const float* x, MatVecInput& input) {
+  with_vectors([&]() VLM_INLINE { round_row(shape, x, input); });
 }
 
 class PlainRows final : public LaidOutRows {
@@ -62,7 +103,9 @@ class PlainRows final : public LaidOutRows {
         continue;
       }
       input.values.reserve(padded);
-      if (format == PackedFormat::kInt4) input.group_shifts.reserve(padded / kGroup);
+      if (format != PackedFormat::kInt4) continue;
+      input.in_order.reserve(padded);
+      input.group_shifts.reserve(padded / kGroup);
     }
   }
 

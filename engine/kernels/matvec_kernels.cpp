@@ -180,38 +180,57 @@ VLM_AVX2 void int8_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
   }
 }
 
+// Eight groups: `scales` and `values` of the weights, which are the row's from input `at` on.
+template <int kRows>
+VLM_AVX2 VLM_INLINE inline void add_groups(const MatVecTask& task, const std::byte* scales,
+                                           const std::byte* values, int64_t at,
+                                           __m256 (&sums)[kRows][2]) {
+  const __m256i low = _mm256_set1_epi16(15);
+  const __m256 scale8 =
+      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_half(scales)), 16));
+  for (int row = 0; row < kRows; ++row) {
+    const float* shifts = task.inputs[row].group_shifts.data() + at / kGroup;
+    sums[row][0] = _mm256_fmadd_ps(scale8, _mm256_loadu_ps(shifts), sums[row][0]);
+  }
+  VLM_UNROLL
+  for (int k = 0; k < 8; ++k) {
+    if (k % 4 == 0) prefetch(values + k * 16);
+    const __m256i both = _mm256_cvtepu8_epi16(load_half(values + k * 16));
+    const __m256i w_even = _mm256_and_si256(both, low);
+    const __m256i w_odd = _mm256_srli_epi16(both, 4);
+    const __m256 scale = _mm256_permutevar8x32_ps(scale8, _mm256_set1_epi32(k));
+    for (int row = 0; row < kRows; ++row) {
+      const int16_t* x = task.inputs[row].values.data() + at + k * kGroup;
+      const __m256i part = _mm256_add_epi32(_mm256_madd_epi16(w_even, load(x)),
+                                            _mm256_madd_epi16(w_odd, load(x + 16)));
+      __m256& sum = sums[row][k % 2];
+      sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(part), scale, sum);
+    }
+  }
+}
+
 template <int kRows>
 VLM_AVX2 void int4_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
   const PackedShape shape = task.shape;
-  const __m256i low = _mm256_set1_epi16(15);
+  const int64_t padded = shape.padded_inputs();
   for (int64_t output = begin; output < end; ++output) {
-    const auto* w = row_of<uint8_t>(task, output);
-    __m256 sums[kRows];
-    for (int row = 0; row < kRows; ++row) sums[row] = _mm256_setzero_ps();
-    for (int64_t first = 0; first < shape.padded_inputs(); first += 8 * kGroup) {
-      const uint8_t* values = w + shape.value_at(first);
-      const __m256 scale8 = _mm256_castsi256_ps(
-          _mm256_slli_epi32(_mm256_cvtepu16_epi32(load_half(w + shape.scale_at(first))), 16));
-      for (int row = 0; row < kRows; ++row) {
-        const float* shifts = task.inputs[row].group_shifts.data() + first / kGroup;
-        sums[row] = _mm256_fmadd_ps(scale8, _mm256_loadu_ps(shifts), sums[row]);
-      }
-      for (int k = 0; k < 8; ++k) {
-        if (k % 4 == 0) prefetch(values + k * 16);
-        const __m256i both = _mm256_cvtepu8_epi16(load_half(values + k * 16));
-        const __m256i w_even = _mm256_and_si256(both, low);
-        const __m256i w_odd = _mm256_srli_epi16(both, 4);
-        const __m256 scale = _mm256_permutevar8x32_ps(scale8, _mm256_set1_epi32(k));
-        for (int row = 0; row < kRows; ++row) {
-          const int16_t* x = task.inputs[row].values.data() + first + k * kGroup;
-          const __m256i part = _mm256_add_epi32(_mm256_madd_epi16(w_even, load(x)),
-                                                _mm256_madd_epi16(w_odd, load(x + 16)));
-          sums[row] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(part), scale, sums[row]);
-        }
+    const auto* w = row_of<std::byte>(task, output);
+    // Two of each row, so that a product does not wait for the one before.
+    __m256 sums[kRows][2];
+    for (int row = 0; row < kRows; ++row) sums[row][0] = sums[row][1] = _mm256_setzero_ps();
+    for (int64_t run = 0; run < padded; run += PackedShape::kRun) {
+      const int64_t last = std::min(padded, run + PackedShape::kRun);
+      const std::byte* scales = w + shape.scale_at(run);
+      const std::byte* values = w + shape.value_at(run);
+      for (int64_t at = run; at < last; at += 8 * kGroup) {
+        add_groups<kRows>(task, scales, values, at, sums);
+        scales += 8 * sizeof(uint16_t);
+        values += 8 * kGroup / 2;
       }
     }
     for (int row = 0; row < kRows; ++row) {
-      task.result(row, output) = total(sums[row]) * task.inputs[row].scale;
+      task.result(row, output) =
+          total(_mm256_add_ps(sums[row][0], sums[row][1])) * task.inputs[row].scale;
     }
   }
 }

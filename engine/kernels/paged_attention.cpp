@@ -87,8 +87,11 @@ VLM_INLINE inline void score_four(const Group<T>& group, int64_t head, int64_t t
   Lanes<kLanes> sums[4] = {};
   for (int64_t i = 0; i < whole; i += kLanes) {
     Lanes<kLanes> k[kTokens], q[kHeads];
+    VLM_UNROLL
     for (int token = 0; token < kTokens; ++token) load<kLanes>(keys[token] + i, k[token]);
+    VLM_UNROLL
     for (int h = 0; h < kHeads; ++h) load<kLanes>(query + h * group.dim + i, q[h]);
+    VLM_UNROLL
     for (int one = 0; one < 4; ++one) sums[one] += q[one % kHeads] * k[one % kTokens];
   }
   Four totals;
@@ -119,11 +122,14 @@ VLM_INLINE inline void mix_panel(const Group<T>& group, const float* scores, int
     const T* value = group.values + group.slots[t] * group.slot_stride + first;
     announce(group, group.values + first, t, kBlocks * kLanes * static_cast<int64_t>(sizeof(T)));
     Lanes<kLanes> values[kBlocks];
+    VLM_UNROLL
     for (int block = 0; block < kBlocks; ++block) {
       load<kLanes>(value + block * kLanes, values[block]);
     }
+    VLM_UNROLL
     for (int h = 0; h < kHeads; ++h) {
       const float weight = scores[h * group.span + t];
+      VLM_UNROLL
       for (int block = 0; block < kBlocks; ++block) mixed[h][block] += values[block] * weight;
     }
   }
@@ -160,7 +166,8 @@ VLM_INLINE inline void mix(const Group<T>& group, int64_t head) {
 // Weights are rounded to T's precision in effect, so bfloat16 may take the faster exponential.
 template <int kLanes, typename T>
 VLM_INLINE inline void soften(float* scores, int64_t span) {
-  float top = *std::max_element(scores, scores + span), sum = 0;
+  const float top = largest<kLanes>(scores, span);
+  float sum = 0;
   int64_t t = 0;
   if constexpr (std::is_same_v<T, uint16_t>) {
     t = span / kLanes * kLanes;

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "kernels/cpu.h"
+#include "kernels/product_avx2.h"
 #include "kernels/product_tiles.h"
 #include "kernels/shares.h"
 
@@ -18,10 +19,9 @@ namespace {
 
 using namespace tiles;
 
-// A thread lays out so many weights at a time, for all rows of a pass to meet: half of the L2 cache
-// that processors with bfloat16 have at least.
+// A thread lays out so many outputs' weights at a time, for all rows of a pass to meet: with the
+// layout's inputs half of the L2 cache that its processors have at least.
 constexpr int64_t kBlockOutputs = 256;
-constexpr int64_t kBlockInputs = 2048;
 // Of so few panels memory is the limit: bfloat16 weights are multiplied where they lie, and all
 // inputs of a few outputs are read before the next, since memory is read faster in order.
 constexpr int64_t kFewPanels = 4;
@@ -152,8 +152,8 @@ class Pass {
         block.sums = chunks() > 1 ? sums + (panel * at.count + i) * kSums : sums;
         unit_.multiply(block);
         if (at.step + steps == steps_) {
-          finish(layout_, *outputs.args, outputs.first, first_row_ + panel * kSpan, rows_of(panel),
-                 block.sums);
+          unit_.finish(layout_, *outputs.args, outputs.first, first_row_ + panel * kSpan,
+                       rows_of(panel), block.sums);
         }
       }
     }
@@ -196,7 +196,7 @@ class Pass {
   const bool few_ = panels_ <= kFewPanels;
   // Chunks of about the same size.
   const int64_t chunk_ =
-      few_ ? steps_ : ceil_div(steps_, ceil_div(steps_, kBlockInputs / layout_.depth));
+      few_ ? steps_ : ceil_div(steps_, ceil_div(steps_, layout_.block_inputs / layout_.depth));
   const int64_t block_spans_ = (few_ ? kFewOutputs : kBlockOutputs) / kSpan;
   const int64_t row_bytes_ = args_.shape.row_bytes();
   // Of weights as they come.
@@ -228,6 +228,11 @@ void product_bytes(const std::vector<ProductArgs>& all) {
   run(all, kBytes);
 }
 
+void product_avx2(const std::vector<ProductArgs>& all) {
+  run(all, all.front().shape.format == PackedFormat::kBFloat16 ? kAvx2Wide : kAvx2Words);
+}
+constexpr ProductFamily kAvx2 = {"avx2", product_avx2, kMostOfX, kMostOfInt4};
+
 }  // namespace
 
 bool has_matrix_units() {
@@ -248,6 +253,10 @@ const std::vector<ProductFamily>& product_families() {
 #if defined(__x86_64__)
     if (claim_amx()) able.push_back({"amx", product_amx});
     if (has_avx512_bfloat16()) able.push_back({"avx512", product_avx512});
+    // Between the two libtorch's own products of bfloat16 are the faster ones.
+    if (has_avx512_bfloat16() || (has_avx2() && !has_avx512_words())) {
+      able.push_back(kAvx2);
+    }
 #endif
     return able;
   }();
@@ -256,8 +265,9 @@ const std::vector<ProductFamily>& product_families() {
 
 const ProductFamily* byte_products() {
 #if defined(__x86_64__)
-  static const ProductFamily bytes = {"avx512-vnni", product_bytes};
+  static const ProductFamily bytes = {"avx512-vnni", product_bytes, 127, 127};
   if (has_avx512_bfloat16()) return &bytes;
+  if (!product_families().empty()) return &kAvx2;
 #endif
   return nullptr;
 }

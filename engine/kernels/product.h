@@ -21,20 +21,23 @@ struct ProductArgs {
 
 /// One processor's way: weights become bfloat16 part by part (int4's rounded once more), products
 /// are summed in float32, scaled, biased and rounded once. Values below the smallest normal number
-/// count as 0. A row's result does not depend on the other rows. Spreads the outputs over
+/// may count as 0. A row's result does not depend on the other rows. Spreads the outputs over
 /// libtorch's threads. Reentrant.
 struct ProductFamily {
   const char* name;
   /// One or more, of the same x, rows, inputs and format.
   void (*product)(const std::vector<ProductArgs>&);
+  /// Where weights in 8 or 4 bits meet x in whole numbers: what the largest of each 128 inputs of a
+  /// row of x becomes, which share a scale, and what an int4 row's largest becomes, the others to
+  /// within one. 0: x is taken as it is.
+  int most_of_x = 0, most_of_int4 = 0;
 };
-/// Those that run here, the fastest first; none where the processor multiplies no bfloat16.
-/// Reentrant.
+/// Those that run here, the fastest first; none where libtorch's own are faster, or it is not known
+/// which are. Reentrant.
 const std::vector<ProductFamily>& product_families();
 
-/// The same of weights in 8 or 4 bits with x in 8 bits: 128 inputs of a row share a scale, chosen
-/// so that the largest is met exactly, and int4's weights become 8 bits of their row's largest.
-/// Null where the processor has no such instructions. Reentrant.
+/// The fastest of weights in 8 or 4 bits with x in 8 bits, or more where that costs nothing. Null
+/// where none is faster than products of bfloat16. Reentrant.
 const ProductFamily* byte_products();
 
 /// Whether the fastest one uses matrix units, of which the operating system has to be asked for

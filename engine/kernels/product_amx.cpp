@@ -97,8 +97,12 @@ void multiply(const Block& block) {
 
 }  // namespace
 
-const Unit kAmx = {
-    .layout = kHalves, .fetches = true, .begin = configure, .end = release, .multiply = multiply};
+const Unit kAmx = {.layout = kHalves,
+                   .fetches = true,
+                   .begin = configure,
+                   .end = release,
+                   .multiply = multiply,
+                   .finish = finish_avx512};
 
 bool claim_amx() {
 #if defined(__linux__)

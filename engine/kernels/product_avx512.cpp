@@ -78,8 +78,12 @@ void multiply(const Block& block) {
 
 }  // namespace
 
-const Unit kAvx512 = {
-    .layout = kHalves, .fetches = false, .begin = [] {}, .end = [] {}, .multiply = multiply};
+const Unit kAvx512 = {.layout = kHalves,
+                      .fetches = false,
+                      .begin = [] {},
+                      .end = [] {},
+                      .multiply = multiply,
+                      .finish = finish_avx512};
 
 }  // namespace vlm::tiles
 

@@ -227,14 +227,19 @@ constexpr Layout kByteLayout = {.depth = kStepInputs,
                                 .row_bytes = kByteRow,
                                 .step_bytes = kByteStep,
                                 .in_place = false,
+                                .block_inputs = 2048,
                                 .lay_out_x = lay_out_rows,
                                 .lay_out_weights = lay_out_bytes,
                                 .scale = row_scale};
 
 }  // namespace
 
-const Unit kBytes = {
-    .layout = kByteLayout, .fetches = false, .begin = [] {}, .end = [] {}, .multiply = multiply};
+const Unit kBytes = {.layout = kByteLayout,
+                     .fetches = false,
+                     .begin = [] {},
+                     .end = [] {},
+                     .multiply = multiply,
+                     .finish = finish_avx512};
 
 }  // namespace vlm::tiles
 

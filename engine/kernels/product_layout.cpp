@@ -132,12 +132,14 @@ const Layout kHalves = {.depth = kDepth,
                         .row_bytes = kRowBytes,
                         .step_bytes = kStepBytes,
                         .in_place = true,
+                        .block_inputs = 2048,
                         .lay_out_x = lay_out_x,
                         .lay_out_weights = lay_out_weights,
                         .scale = weight_scale};
 
-VLM_AVX512_BFLOAT16 void finish(const Layout& layout, const ProductArgs& args, int64_t output,
-                                int64_t row, int64_t rows, const float* sums) {
+VLM_AVX512_BFLOAT16 void finish_avx512(const Layout& layout, const ProductArgs& args,
+                                       int64_t output, int64_t row, int64_t rows,
+                                       const float* sums) {
   const PackedShape& shape = args.shape;
   const int64_t outputs = std::min(kSpan, shape.outputs - output);
   alignas(64) std::array<float, kSpan> scales, biases;

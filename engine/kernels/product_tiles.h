@@ -50,10 +50,11 @@ struct Block {
 
 /// How the factors of one kind of numbers lie in a block.
 struct Layout {
-  int64_t depth;       ///< inputs of a step
-  int64_t row_bytes;   ///< of one output's weights of a step
-  int64_t step_bytes;  ///< of kSpan rows of x
-  bool in_place;       ///< bfloat16 weights lie so themselves, if there are whole steps of them
+  int64_t depth;         ///< inputs of a step
+  int64_t row_bytes;     ///< of one output's weights of a step
+  int64_t step_bytes;    ///< of kSpan rows of x
+  bool in_place;         ///< bfloat16 weights lie so themselves, if there are whole steps of them
+  int64_t block_inputs;  ///< of weights that a thread lays out at a time
   /// Rows [first, first + count) of x, inputs [begin, begin + steps · depth), as kSpan rows of a
   /// block has them; zeros beyond either end. count: 1 … kSpan.
   void (*lay_out_x)(const ProductArgs& args, int64_t first, int64_t count, int64_t begin,
@@ -72,17 +73,22 @@ struct Unit {
   void (*begin)();  ///< before a thread's first block
   void (*end)();    ///< after its last
   void (*multiply)(const Block& block);
+  /// Rounds a block's sums, scaled and with the bias, into y.
+  void (*finish)(const Layout& layout, const ProductArgs& args, int64_t output, int64_t row,
+                 int64_t rows, const float* sums);
 };
-extern const Unit kAmx;     ///< has_matrix_units()
-extern const Unit kAvx512;  ///< has_avx512_bfloat16()
-extern const Unit kBytes;   ///< has_avx512_bfloat16(); weights in 8 or 4 bits
+extern const Unit kAmx;        ///< has_matrix_units()
+extern const Unit kAvx512;     ///< has_avx512_bfloat16()
+extern const Unit kBytes;      ///< has_avx512_bfloat16(); weights in 8 or 4 bits
+extern const Unit kAvx2Wide;   ///< has_avx2(); bfloat16 weights
+extern const Unit kAvx2Words;  ///< has_avx2(); weights in 8 or 4 bits
 
 /// The scale of an int8 row, 1 of others.
 float weight_scale(const PackedShape& shape, const std::byte* row);
 
-/// Rounds a block's sums, scaled and with the bias, into y.
-void finish(const Layout& layout, const ProductArgs& args, int64_t output, int64_t row,
-            int64_t rows, const float* sums);
+/// Unit::finish where has_avx512_bfloat16().
+void finish_avx512(const Layout& layout, const ProductArgs& args, int64_t output, int64_t row,
+                   int64_t rows, const float* sums);
 
 /// Asks the operating system for the matrix units, once. False where there are none. Reentrant.
 bool claim_amx();

@@ -29,13 +29,19 @@ constexpr int64_t kFewRows = 32;
 constexpr int64_t kFewRowsOfFastType = 4;
 // The same with AVX-512; packed weights they always multiply in less time there.
 constexpr int64_t kFewRowsOfAvx512 = 64;
-// The same of packed weights where the others go through products: of matrix units (bfloat16 always
-// goes theirs), of AVX-512 in bfloat16 and in bytes.
+// The same where the others go through our own products: of matrix units, of AVX-512 in bfloat16
+// and in bytes, and of AVX2.
 struct FewRows {
-  int64_t int8, int4;
+  int64_t bfloat16, int8, int4;
+
+  int64_t of(PackedFormat format) const {
+    return format == PackedFormat::kBFloat16 ? bfloat16
+           : format == PackedFormat::kInt8   ? int8
+                                             : int4;
+  }
 };
-constexpr FewRows kFewRowsOfUnits = {12, 8}, kFewRowsOfHalves = {96, 32},
-                  kFewRowsOfBytes = {16, 20};
+constexpr FewRows kFewRowsOfUnits = {0, 12, 8}, kFewRowsOfHalves = {kFewRowsOfAvx512, 96, 32},
+                  kFewRowsOfBytes = {kFewRowsOfAvx512, 16, 20}, kFewRowsOfAvx2 = {16, 24, 28};
 // Widened at a time by each thread that packs, in its cache.
 constexpr int64_t kWidenedWeights = int64_t{1} << 15;
 // So many times that a thread takes at once, at most: large pages have one thread each, mostly.
@@ -45,6 +51,12 @@ constexpr int64_t kRowsPerTask = 8;
 
 const std::byte* bytes_of(const at::Tensor& tensor) {
   return static_cast<const std::byte*>(tensor.const_data_ptr());
+}
+
+const FewRows& few_rows_beside_products(bool in_bytes) {
+  if (has_matrix_units()) return kFewRowsOfUnits;
+  if (!has_avx512_bfloat16()) return kFewRowsOfAvx2;
+  return in_bytes ? kFewRowsOfBytes : kFewRowsOfHalves;
 }
 
 int64_t few_rows_of_packed() {
@@ -181,13 +193,9 @@ bool Linear::are_few(int64_t rows) const {
 
 bool Linear::goes_to_products(int64_t rows) const {
   if (product_families().empty()) return false;
-  if (!packed_.defined()) {
-    return weight_.is_contiguous() && (has_matrix_units() || rows > kFewRowsOfAvx512);
-  }
-  const FewRows few = in_bytes_            ? kFewRowsOfBytes
-                      : has_matrix_units() ? kFewRowsOfUnits
-                                           : kFewRowsOfHalves;
-  return rows > (shape_.format == PackedFormat::kInt8 ? few.int8 : few.int4);
+  if (!packed_.defined() && !weight_.is_contiguous()) return false;
+  const PackedFormat format = packed_.defined() ? shape_.format : PackedFormat::kBFloat16;
+  return rows > few_rows_beside_products(in_bytes_).of(format);
 }
 
 std::optional<FewRowsWeights> Linear::few_rows_weights(int64_t rows) const {

@@ -102,13 +102,15 @@ json spread(const std::vector<double>& values) {
 
 // In which type the engine multiplies pictures and prompts.
 c10::ScalarType product_type(const vlm::ModelInfo& info, vlm::Quantization quantization) {
-  const bool in_bytes =
+  const bool asked =
       quantization == vlm::Quantization::kW8A8 || quantization == vlm::Quantization::kW4A8;
+  const bool in_bytes =
+      vlm::byte_products() != nullptr && !vlm::has_matrix_units() &&
+      (asked || (quantization != vlm::Quantization::kNone &&
+                 vlm::byte_products()->product == vlm::product_families().front().product));
   switch (info.dtype) {
     case vlm::DType::kBFloat16:
-      return in_bytes && vlm::byte_products() != nullptr && !vlm::has_matrix_units()
-                 ? c10::ScalarType::Char
-                 : c10::ScalarType::BFloat16;
+      return in_bytes ? c10::ScalarType::Char : c10::ScalarType::BFloat16;
     case vlm::DType::kFloat16:
       return c10::ScalarType::Half;
     default:

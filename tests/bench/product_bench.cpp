@@ -76,7 +76,8 @@ void measure(const char* name, const vlm::PackedShape& shape, int64_t rows,
                             }}};
   std::vector<vlm::ProductFamily> families = vlm::product_families();
   const vlm::ProductFamily* bytes = vlm::byte_products();
-  if (bytes != nullptr && shape.format != vlm::PackedFormat::kBFloat16) families.push_back(*bytes);
+  const bool more = bytes != nullptr && bytes->product != families.front().product;
+  if (more && shape.format != vlm::PackedFormat::kBFloat16) families.push_back(*bytes);
   for (const vlm::ProductFamily& family : families) {
     ways.push_back({family.name, [&](int64_t copy) {
                       const auto& weights = packed[static_cast<size_t>(copy) % packed.size()];
