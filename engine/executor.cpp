@@ -104,7 +104,7 @@ struct Packings {
 
 // Other numbers of threads are tried where they give the same bits: with our own products, while
 // libtorch may sum those of float32 in another order. Few rows of bfloat16 or packed weights are
-// always ours, those of prompts and pictures where the processor multiplies bfloat16.
+// always ours, those of prompts and pictures where there are product_families().
 StepThreads choose_threads(ComputeThreads threads, at::Device device, DType dtype,
                            const Packings& packings) {
   const bool half = dtype == DType::kBFloat16;

@@ -15,8 +15,8 @@ namespace vlm {
 /// half where a GPU is chosen, and only then. Throws Failure (kInvalidArgument, kDevice).
 c10::Device resolve_device(const std::string& name);
 
-/// The type the model runs in. kAuto: the stored one on a GPU; on a CPU bfloat16 where its
-/// instructions know it, else float32.
+/// The type the model runs in. kAuto: the stored one on a GPU; on a CPU bfloat16 where there
+/// are fast products of it, else float32.
 DType resolve_dtype(DType wanted, DType stored, c10::Device device);
 
 /// Bytes of memory that could be allocated on the device now.

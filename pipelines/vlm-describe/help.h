@@ -28,7 +28,7 @@ Model:
       --model-base DIR      base model of one that holds only a projector or LoRA
       --device NAME         auto, cpu, cuda or cuda:N (default: auto, a GPU where there is one)
       --dtype NAME          auto, float32, bfloat16 or float16 (default: auto, the checkpoint's on a
-                            GPU; bfloat16 on a CPU that has it, else float32)
+                            GPU; bfloat16 on a CPU that is fast at it, else float32)
       --quantization NAME   how the language model's weights are held: none, int8 or int4: less
                             memory and faster, less exact; w8a8 and w4a8 also read pictures and
                             prompts in 8 bits on CPUs that are faster at it (default: none)

@@ -70,7 +70,7 @@ TEST(CpuLimit, holds_for_what_is_left_to_libtorch) {
 #if defined(__x86_64__)
   EXPECT_LE(multiplies_halves(at::kBFloat16), allows(CpuLevel::kAvx512));
   const DType type = resolve_dtype(DType::kAuto, DType::kBFloat16, at::Device(at::kCPU));
-  EXPECT_EQ(type, has_avx512_bfloat16() ? DType::kBFloat16 : DType::kFloat32);
+  EXPECT_EQ(type, product_families().empty() ? DType::kFloat32 : DType::kBFloat16);
 #endif
 }
 

@@ -72,14 +72,19 @@ def round_rows(x):
     return rounded.flatten(-2)[..., :inputs].to(x.dtype)
 
 
+def round_pictures(model):
+    """Rounds the tower's and projector's weights."""
+    for _, module in picture_matrices(model):
+        module.weight = parameter(torch.from_numpy(rounded_int8(module.weight.detach().float().numpy())), module.weight)
+
+
 def multiply_in_bytes(model, quantization, few_rows):
-    """Lets the products of more than `few_rows` rows round x, and rounds the tower's and projector's weights."""
+    """Lets the products of more than `few_rows` rows round x."""
     def round_input(_module, args):
         x = args[0]
         return (round_rows(x),) if x.numel() // x.shape[-1] > few_rows else args
 
     for _, module in picture_matrices(model):
-        module.weight = parameter(torch.from_numpy(rounded_int8(module.weight.detach().float().numpy())), module.weight)
         module.register_forward_pre_hook(round_input)
     for name, module in decoder_matrices(model):
         if quantization == "int4" and not name.endswith("lm_head"):

@@ -33,8 +33,8 @@ struct ModelSpec {
   std::string vision_tower;  ///< the same for the tower of checkpoints that hold none; else empty
   std::string model_base;    ///< the same for the base of projector-only or LoRA ones; else empty
   std::string device = "auto";  ///< auto, cpu, cuda, cuda:N
-  DType dtype = DType::kAuto;   ///< auto: the checkpoint's on a GPU; on a CPU bfloat16 where it has
-                                ///< it, else float32
+  DType dtype = DType::kAuto;   ///< auto: the checkpoint's on a GPU; on a CPU bfloat16 where it is
+                                ///< fast, else float32
   Quantization quantization = Quantization::kNone;
   int64_t prompt_chunk = 0;  ///< prompt tokens that one step takes in while other texts are under
                              ///< way, a context at most: fewer let these go on sooner; 0: as suits
