@@ -108,16 +108,25 @@ VLM_AVX2 inline void prefetch(const void* now) {
   _mm_prefetch(static_cast<const char*>(now) + kAhead, _MM_HINT_T0);
 }
 
+// Where the task's rows begin: as variables of a function's own compilers keep them in registers.
+template <int kRows, typename T>
+struct RowStarts {
+  RowStarts(const MatVecTask& task, std::vector<T> MatVecInput::*values) {
+    for (int row = 0; row < kRows; ++row) x[row] = (task.inputs[row].*values).data();
+  }
+  const T* x[kRows];
+};
+
 // 16 weights from `from` times the inputs from number `at` on.
 template <int kRows>
-VLM_AVX2 inline void add16(const MatVecTask& task, const uint16_t* from, int64_t at, __m256* even,
-                           __m256* odd) {
+VLM_AVX2 VLM_INLINE inline void add16(const RowStarts<kRows, float>& rows, const uint16_t* from,
+                                      int64_t at, __m256* even, __m256* odd) {
   const __m256i high = _mm256_set1_epi32(static_cast<int>(0xFFFF0000u));
   const __m256i pairs = load(from);
   const __m256 w_even = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
   const __m256 w_odd = _mm256_castsi256_ps(_mm256_and_si256(pairs, high));
   for (int row = 0; row < kRows; ++row) {
-    const float* x = task.inputs[row].wide.data() + at;
+    const float* x = rows.x[row] + at;
     even[row] = _mm256_fmadd_ps(w_even, _mm256_loadu_ps(x), even[row]);
     odd[row] = _mm256_fmadd_ps(w_odd, _mm256_loadu_ps(x + 8), odd[row]);
   }
@@ -127,18 +136,19 @@ template <int kRows>
 VLM_AVX2 void bfloat16_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
   const int64_t inputs = task.shape.inputs;
   const int64_t whole = inputs / 16 * 16;
+  const RowStarts<kRows, float> rows(task, &MatVecInput::wide);
   for (int64_t output = begin; output < end; ++output) {
     const auto* w = row_of<uint16_t>(task, output);
     __m256 even[kRows], odd[kRows];
     for (int row = 0; row < kRows; ++row) even[row] = odd[row] = _mm256_setzero_ps();
     for (int64_t i = 0; i < whole; i += 16) {
       prefetch(w + i);
-      add16<kRows>(task, w + i, i, even, odd);
+      add16<kRows>(rows, w + i, i, even, odd);
     }
     if (whole < inputs) {
       uint16_t tail[16] = {};
       std::copy(w + whole, w + inputs, tail);
-      add16<kRows>(task, tail, whole, even, odd);
+      add16<kRows>(rows, tail, whole, even, odd);
     }
     for (int row = 0; row < kRows; ++row) {
       task.result(row, output) = total(_mm256_add_ps(even[row], odd[row]));
@@ -151,6 +161,7 @@ VLM_AVX2 void int8_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
   // 2 products of 14 + 7 bits a step and lane: so many steps fit 31 bits with room to spare.
   constexpr int64_t kSpan = 128 * kGroup;
   const int64_t padded = task.shape.padded_inputs();
+  const RowStarts<kRows, int16_t> rows(task, &MatVecInput::values);
   for (int64_t output = begin; output < end; ++output) {
     const auto* w = row_of<int8_t>(task, output);
     __m256 sums[kRows];
@@ -164,7 +175,7 @@ VLM_AVX2 void int8_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
         const __m256i w0 = _mm256_cvtepi8_epi16(load_half(w + i));
         const __m256i w1 = _mm256_cvtepi8_epi16(load_half(w + i + 16));
         for (int row = 0; row < kRows; ++row) {
-          const int16_t* x = task.inputs[row].values.data() + i;
+          const int16_t* x = rows.x[row] + i;
           const __m256i both =
               _mm256_add_epi32(_mm256_madd_epi16(w0, load(x)), _mm256_madd_epi16(w1, load(x + 16)));
           parts[row] = _mm256_add_epi32(parts[row], both);
@@ -182,15 +193,16 @@ VLM_AVX2 void int8_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
 
 // Eight groups: `scales` and `values` of the weights, which are the row's from input `at` on.
 template <int kRows>
-VLM_AVX2 VLM_INLINE inline void add_groups(const MatVecTask& task, const std::byte* scales,
-                                           const std::byte* values, int64_t at,
-                                           __m256 (&sums)[kRows][2]) {
+VLM_AVX2 VLM_INLINE inline void add_groups(const RowStarts<kRows, int16_t>& rows,
+                                           const RowStarts<kRows, float>& shifts,
+                                           const std::byte* scales, const std::byte* values,
+                                           int64_t at, __m256 (&sums)[kRows][2]) {
   const __m256i low = _mm256_set1_epi16(15);
   const __m256 scale8 =
       _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_half(scales)), 16));
   for (int row = 0; row < kRows; ++row) {
-    const float* shifts = task.inputs[row].group_shifts.data() + at / kGroup;
-    sums[row][0] = _mm256_fmadd_ps(scale8, _mm256_loadu_ps(shifts), sums[row][0]);
+    sums[row][0] =
+        _mm256_fmadd_ps(scale8, _mm256_loadu_ps(shifts.x[row] + at / kGroup), sums[row][0]);
   }
   VLM_UNROLL
   for (int k = 0; k < 8; ++k) {
@@ -200,7 +212,7 @@ VLM_AVX2 VLM_INLINE inline void add_groups(const MatVecTask& task, const std::by
     const __m256i w_odd = _mm256_srli_epi16(both, 4);
     const __m256 scale = _mm256_permutevar8x32_ps(scale8, _mm256_set1_epi32(k));
     for (int row = 0; row < kRows; ++row) {
-      const int16_t* x = task.inputs[row].values.data() + at + k * kGroup;
+      const int16_t* x = rows.x[row] + at + k * kGroup;
       const __m256i part = _mm256_add_epi32(_mm256_madd_epi16(w_even, load(x)),
                                             _mm256_madd_epi16(w_odd, load(x + 16)));
       __m256& sum = sums[row][k % 2];
@@ -213,6 +225,8 @@ template <int kRows>
 VLM_AVX2 void int4_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
   const PackedShape shape = task.shape;
   const int64_t padded = shape.padded_inputs();
+  const RowStarts<kRows, int16_t> rows(task, &MatVecInput::values);
+  const RowStarts<kRows, float> shifts(task, &MatVecInput::group_shifts);
   for (int64_t output = begin; output < end; ++output) {
     const auto* w = row_of<std::byte>(task, output);
     // Two of each row, so that a product does not wait for the one before.
@@ -223,7 +237,7 @@ VLM_AVX2 void int4_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
       const std::byte* scales = w + shape.scale_at(run);
       const std::byte* values = w + shape.value_at(run);
       for (int64_t at = run; at < last; at += 8 * kGroup) {
-        add_groups<kRows>(task, scales, values, at, sums);
+        add_groups<kRows>(rows, shifts, scales, values, at, sums);
         scales += 8 * sizeof(uint16_t);
         values += 8 * kGroup / 2;
       }
