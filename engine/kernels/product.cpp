@@ -194,9 +194,10 @@ class Pass {
   const int64_t panels_ = ceil_div(rows_, kSpan);
   const int64_t steps_ = ceil_div(args_.shape.inputs, layout_.depth);
   const bool few_ = panels_ <= kFewPanels;
-  // Chunks of about the same size.
-  const int64_t chunk_ =
-      few_ ? steps_ : ceil_div(steps_, ceil_div(steps_, layout_.block_inputs / layout_.depth));
+  // Chunks of about the same size; the fewer the outputs, the more inputs of each fit the cache.
+  const int64_t most_steps_ =
+      layout_.block_inputs * (few_ ? kBlockOutputs / kFewOutputs : 1) / layout_.depth;
+  const int64_t chunk_ = ceil_div(steps_, ceil_div(steps_, most_steps_));
   const int64_t block_spans_ = (few_ ? kFewOutputs : kBlockOutputs) / kSpan;
   const int64_t row_bytes_ = args_.shape.row_bytes();
   // Of weights as they come.

@@ -54,8 +54,7 @@ VLM_AVX2 void lay_out_wide_x(const ProductArgs& args, int64_t first, int64_t cou
         widen_row(args.x + (first + tile * kSide + i) * inputs + at, inputs - at, kWideDepth,
                   rows[i]);
       }
-      if (some < kSide)
-        std::memset(rows[some], 0, sizeof(rows[0]) * static_cast<size_t>(kSide - some));
+      for (int64_t i = some; i < kSide; ++i) std::memset(rows[i], 0, sizeof rows[i]);
       turn_tile(reinterpret_cast<const std::byte*>(rows), sizeof rows[0], kWideDepth,
                 out + (tile * steps + step) * kWideTileBytes);
     }
@@ -95,8 +94,9 @@ VLM_AVX2 float largest_of(const __m256* values) {
 // A step of one row of x in 16 bits, and what they have to be multiplied by.
 VLM_AVX2 float round_row(const uint16_t* from, int64_t count, std::byte* out) {
   __m256 values[kWordDepth / 8];
-  for (int64_t i = 0; i < kWordDepth / 8; ++i)
-    values[i] = load_halves(from + std::min(i * 8, std::max<int64_t>(0, count)), count - i * 8);
+  for (int64_t i = 0; i < kWordDepth / 8; ++i) {
+    values[i] = load_halves(from + std::min(i * 8, count), count - i * 8);
+  }
   const float largest = largest_of(values);
   // Infinity has no scale: its row is no number.
   const float scale = largest < 1e-34F ? 0
