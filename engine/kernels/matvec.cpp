@@ -48,21 +48,27 @@ VLM_INLINE inline float largest_of(const float* x, int64_t size) {
   return largest;
 }
 
-// Even values of each group, then the odd ones, and what the weights' offset adds to its sum.
-VLM_INLINE inline void split_groups(const int16_t* in_order, int64_t padded, MatVecInput& input) {
-  for (int64_t first = 0; first < padded; first += kGroup) {
-    int16_t* to = input.values.data() + first;
-    int32_t sum = 0;
-    for (int64_t k = 0; k < kGroup; ++k) sum += in_order[first + k];
-    for (int64_t k = 0; k < kGroup / 2; ++k) to[k] = in_order[first + 2 * k];
-    for (int64_t k = 0; k < kGroup / 2; ++k) to[kGroup / 2 + k] = in_order[first + 2 * k + 1];
-    input.group_shifts[static_cast<size_t>(first / kGroup)] = static_cast<float>(-8 * sum);
+// Up to a group of x as whole numbers of `inverse`, and zeros.
+VLM_INLINE inline void round_group(const float* x, int64_t count, float inverse,
+                                   int16_t (&out)[kGroup]) {
+  // Added and taken away again it leaves a whole number, the nearest one.
+  constexpr float kShift = 0x1.8p23f;
+  for (int64_t k = 0; k < count; ++k) {
+    out[k] = static_cast<int16_t>(static_cast<int32_t>(x[k] * inverse + kShift - kShift));
   }
+  for (int64_t k = count; k < kGroup; ++k) out[k] = 0;
+}
+
+// Even values, then the odd ones, and what the weights' offset adds to the group's sum.
+VLM_INLINE inline void split_group(const int16_t (&group)[kGroup], int16_t* to, float* shift) {
+  int32_t sum = 0;
+  for (int64_t k = 0; k < kGroup; ++k) sum += group[k];
+  for (int64_t k = 0; k < kGroup / 2; ++k) to[k] = group[2 * k];
+  for (int64_t k = 0; k < kGroup / 2; ++k) to[kGroup / 2 + k] = group[2 * k + 1];
+  *shift = static_cast<float>(-8 * sum);
 }
 
 VLM_INLINE inline void round_row(const PackedShape& shape, const float* x, MatVecInput& input) {
-  // Added and taken away again it leaves a whole number, the nearest one.
-  constexpr float kShift = 0x1.8p23f;
   const int64_t padded = shape.padded_inputs();
   const bool split = shape.format == PackedFormat::kInt4;
   const float largest = largest_of(x, shape.inputs);
@@ -70,18 +76,20 @@ VLM_INLINE inline void round_row(const PackedShape& shape, const float* x, MatVe
   // What is no number makes every sum of the row none either, through the scale.
   input.scale = finite ? largest / kMatVecTop : std::numeric_limits<float>::quiet_NaN();
   const float inverse = std::isnormal(input.scale) ? 1 / input.scale : 0;
-  input.values.assign(static_cast<size_t>(padded), 0);
-  if (split) {
-    input.in_order.assign(static_cast<size_t>(padded), 0);
-    input.group_shifts.assign(static_cast<size_t>(padded / kGroup), 0);
-  }
-  int16_t* to = split ? input.in_order.data() : input.values.data();
-  if (finite) {
-    for (int64_t i = 0; i < shape.inputs; ++i) {
-      to[i] = static_cast<int16_t>(static_cast<int32_t>(x[i] * inverse + kShift - kShift));
+  const int64_t inputs = finite ? shape.inputs : 0;
+  input.values.resize(static_cast<size_t>(padded));
+  if (split) input.group_shifts.resize(static_cast<size_t>(padded / kGroup));
+  int16_t* to = input.values.data();
+  for (int64_t first = 0; first < padded; first += kGroup, to += kGroup) {
+    int16_t group[kGroup];
+    const int64_t at = std::min(first, inputs);
+    round_group(x + at, std::min(kGroup, inputs - at), inverse, group);
+    if (split) {
+      split_group(group, to, input.group_shifts.data() + first / kGroup);
+    } else {
+      std::copy_n(group, kGroup, to);
     }
   }
-  if (split) split_groups(to, padded, input);
 }
 
 void lay_out_rounded(const PackedShape& shape, const float* x, MatVecInput& input) {
@@ -103,9 +111,7 @@ class PlainRows final : public LaidOutRows {
         continue;
       }
       input.values.reserve(padded);
-      if (format != PackedFormat::kInt4) continue;
-      input.in_order.reserve(padded);
-      input.group_shifts.reserve(padded / kGroup);
+      if (format == PackedFormat::kInt4) input.group_shifts.reserve(padded / kGroup);
     }
   }
 

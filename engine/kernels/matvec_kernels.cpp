@@ -9,7 +9,7 @@
 #include "kernels/group_scale.h"
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include "kernels/avx2.h"
 #endif
 
 namespace vlm {
@@ -198,8 +198,7 @@ VLM_AVX2 VLM_INLINE inline void add_groups(const RowStarts<kRows, int16_t>& rows
                                            const std::byte* scales, const std::byte* values,
                                            int64_t at, __m256 (&sums)[kRows][2]) {
   const __m256i low = _mm256_set1_epi16(15);
-  const __m256 scale8 =
-      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_half(scales)), 16));
+  const __m256 scale8 = load_halves(reinterpret_cast<const uint16_t*>(scales));
   for (int row = 0; row < kRows; ++row) {
     sums[row][0] =
         _mm256_fmadd_ps(scale8, _mm256_loadu_ps(shifts.x[row] + at / kGroup), sums[row][0]);

@@ -20,7 +20,6 @@ struct MatVecInput {
   std::vector<float> wide;
   /// kInt8: in order; kInt4: of each group the even ones, then the odd ones. x = value · scale.
   std::vector<int16_t> values;
-  std::vector<int16_t> in_order;  ///< kInt4: while it is laid out
   /// kInt4: −8 · the sum of each group's values, which takes the weights' offset back.
   std::vector<float> group_shifts;
   float scale = 0;

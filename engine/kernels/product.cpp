@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <array>
 
 #include "kernels/cpu.h"
 #include "kernels/product_avx2.h"
@@ -139,6 +140,12 @@ class Pass {
                               weights + i * kSpan * stride_of(steps), stride_of(steps));
     }
     Block block{.steps = steps, .more = at.step > 0};
+    const bool last = at.step + steps == steps_;
+    std::array<Factors, kBlockOutputs / kSpan> factors;
+    for (int64_t i = 0; last && i < at.count; ++i) {
+      const Part outputs = part(at.first + i);
+      factors[static_cast<size_t>(i)] = Factors(layout_, *outputs.args, outputs.first);
+    }
     const int64_t share = ceil_div(next.count * kSpan, panels_ * at.count);
     for (int64_t panel = 0; panel < panels_; ++panel) {
       block.x = panel_of(panel, at.step);
@@ -151,9 +158,9 @@ class Pass {
         block.weights_stride = in_place(outputs) ? row_bytes_ : stride_of(steps);
         block.sums = chunks() > 1 ? sums + (panel * at.count + i) * kSums : sums;
         unit_.multiply(block);
-        if (at.step + steps == steps_) {
-          unit_.finish(layout_, *outputs.args, outputs.first, first_row_ + panel * kSpan,
-                       rows_of(panel), block.sums);
+        if (last) {
+          unit_.finish(*outputs.args, factors[static_cast<size_t>(i)], outputs.first,
+                       first_row_ + panel * kSpan, rows_of(panel), block.sums);
         }
       }
     }
@@ -255,9 +262,7 @@ const std::vector<ProductFamily>& product_families() {
     if (claim_amx()) able.push_back({"amx", product_amx});
     if (has_avx512_bfloat16()) able.push_back({"avx512", product_avx512});
     // Between the two libtorch's own products of bfloat16 are the faster ones.
-    if (has_avx512_bfloat16() || (has_avx2() && !has_avx512_words())) {
-      able.push_back(kAvx2);
-    }
+    if (has_avx512_bfloat16() || (has_avx2() && !has_avx512_words())) able.push_back(kAvx2);
 #endif
     return able;
   }();

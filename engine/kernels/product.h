@@ -19,10 +19,10 @@ struct ProductArgs {
   int64_t rows = 0;
 };
 
-/// One processor's way: weights become bfloat16 part by part (int4's rounded once more), products
-/// are summed in float32, scaled, biased and rounded once. Values below the smallest normal number
-/// may count as 0. A row's result does not depend on the other rows. Spreads the outputs over
-/// libtorch's threads. Reentrant.
+/// One processor's way: weights become bfloat16 or float32 part by part (int4's rounded once more),
+/// products are summed in float32, scaled, biased and rounded once. Values below the smallest
+/// normal number may count as 0. A row's result does not depend on the other rows. Spreads the
+/// outputs over libtorch's threads. Reentrant.
 struct ProductFamily {
   const char* name;
   /// One or more, of the same x, rows, inputs and format.
@@ -37,7 +37,7 @@ struct ProductFamily {
 const std::vector<ProductFamily>& product_families();
 
 /// The fastest of weights in 8 or 4 bits with x in 8 bits, or more where that costs nothing. Null
-/// where none is faster than products of bfloat16. Reentrant.
+/// where the processor's vectors have none faster than those of bfloat16. Reentrant.
 const ProductFamily* byte_products();
 
 /// Whether the fastest one uses matrix units, of which the operating system has to be asked for

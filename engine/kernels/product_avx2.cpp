@@ -5,7 +5,7 @@
 #if defined(__x86_64__)
 
 #include <algorithm>
-#include <array>
+#include <cstring>
 
 #include "kernels/avx2.h"
 #include "kernels/bfloat16.h"
@@ -128,42 +128,25 @@ VLM_AVX2 void finish_square(const float* sums, const float* scales, const float*
   }
 }
 
-VLM_AVX2 void finish_avx2(const Layout& layout, const ProductArgs& args, int64_t output,
+VLM_AVX2 void finish_avx2(const ProductArgs& args, const Factors& factors, int64_t output,
                           int64_t row, int64_t rows, const float* sums) {
   const PackedShape& shape = args.shape;
   const int64_t outputs = std::min(kSpan, shape.outputs - output);
-  alignas(32) std::array<float, kSpan> scales, biases;
-  scales.fill(1);
-  biases.fill(0);
-  for (int64_t i = 0; i < outputs; ++i) {
-    const auto k = static_cast<size_t>(i);
-    scales[k] = layout.scale(shape, args.weights + (output + i) * shape.row_bytes());
-    if (args.bias != nullptr) biases[k] = widen(args.bias[output + i]);
-  }
   for (int64_t first = 0; first < rows; first += 8) {
     for (int64_t i = 0; i < outputs; i += 8) {
       finish_square(sums + sums_at(i, first / kSide) + first % kSide,
-                    &scales[static_cast<size_t>(i)], &biases[static_cast<size_t>(i)],
-                    std::min<int64_t>(8, rows - first), std::min<int64_t>(8, outputs - i),
-                    shape.outputs, args.y + (row + first) * shape.outputs + output + i);
+                    &factors.scales[static_cast<size_t>(i)],
+                    &factors.biases[static_cast<size_t>(i)], std::min<int64_t>(8, rows - first),
+                    std::min<int64_t>(8, outputs - i), shape.outputs,
+                    args.y + (row + first) * shape.outputs + output + i);
     }
   }
 }
 
 }  // namespace
 
-const Unit kAvx2Wide = {.layout = kWide,
-                        .fetches = false,
-                        .begin = [] {},
-                        .end = [] {},
-                        .multiply = multiply_wide_block,
-                        .finish = finish_avx2};
-const Unit kAvx2Words = {.layout = kWords,
-                         .fetches = false,
-                         .begin = [] {},
-                         .end = [] {},
-                         .multiply = multiply_word_block,
-                         .finish = finish_avx2};
+const Unit kAvx2Wide = {.layout = kWide, .multiply = multiply_wide_block, .finish = finish_avx2};
+const Unit kAvx2Words = {.layout = kWords, .multiply = multiply_word_block, .finish = finish_avx2};
 
 }  // namespace vlm::tiles
 

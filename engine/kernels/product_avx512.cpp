@@ -78,12 +78,7 @@ void multiply(const Block& block) {
 
 }  // namespace
 
-const Unit kAvx512 = {.layout = kHalves,
-                      .fetches = false,
-                      .begin = [] {},
-                      .end = [] {},
-                      .multiply = multiply,
-                      .finish = finish_avx512};
+const Unit kAvx512 = {.layout = kHalves, .multiply = multiply, .finish = finish_avx512};
 
 }  // namespace vlm::tiles
 

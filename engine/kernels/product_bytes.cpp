@@ -234,12 +234,7 @@ constexpr Layout kByteLayout = {.depth = kStepInputs,
 
 }  // namespace
 
-const Unit kBytes = {.layout = kByteLayout,
-                     .fetches = false,
-                     .begin = [] {},
-                     .end = [] {},
-                     .multiply = multiply,
-                     .finish = finish_avx512};
+const Unit kBytes = {.layout = kByteLayout, .multiply = multiply, .finish = finish_avx512};
 
 }  // namespace vlm::tiles
 

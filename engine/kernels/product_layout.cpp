@@ -5,7 +5,6 @@
 #if defined(__x86_64__)
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include "kernels/avx512.h"
@@ -137,19 +136,22 @@ const Layout kHalves = {.depth = kDepth,
                         .lay_out_weights = lay_out_weights,
                         .scale = weight_scale};
 
-VLM_AVX512_BFLOAT16 void finish_avx512(const Layout& layout, const ProductArgs& args,
+Factors::Factors(const Layout& layout, const ProductArgs& args, int64_t output) {
+  scales.fill(1);
+  biases.fill(0);
+  const int64_t outputs = std::min(kSpan, args.shape.outputs - output);
+  for (int64_t i = 0; i < outputs; ++i) {
+    const auto k = static_cast<size_t>(i);
+    scales[k] = layout.scale(args.shape, args.weights + (output + i) * args.shape.row_bytes());
+    if (args.bias != nullptr) biases[k] = widen(args.bias[output + i]);
+  }
+}
+
+VLM_AVX512_BFLOAT16 void finish_avx512(const ProductArgs& args, const Factors& factors,
                                        int64_t output, int64_t row, int64_t rows,
                                        const float* sums) {
   const PackedShape& shape = args.shape;
   const int64_t outputs = std::min(kSpan, shape.outputs - output);
-  alignas(64) std::array<float, kSpan> scales, biases;
-  scales.fill(1);
-  biases.fill(0);
-  for (int64_t i = 0; i < outputs; ++i) {
-    const auto k = static_cast<size_t>(i);
-    scales[k] = layout.scale(shape, args.weights + (output + i) * shape.row_bytes());
-    if (args.bias != nullptr) biases[k] = widen(args.bias[output + i]);
-  }
   const uint32_t mask = first_lanes(outputs);
   for (int64_t tile = 0; tile * kSide < rows; ++tile) {
     __m512i low[kSide], high[kSide];
@@ -163,11 +165,12 @@ VLM_AVX512_BFLOAT16 void finish_avx512(const Layout& layout, const ProductArgs& 
     const int64_t count = std::min(kSide, rows - tile * kSide);
     uint16_t* y = args.y + (row + tile * kSide) * shape.outputs + output;
     for (int64_t i = 0; i < count; ++i, y += shape.outputs) {
-      const __m512 first = _mm512_fmadd_ps(_mm512_castsi512_ps(low[i]), _mm512_load_ps(&scales[0]),
-                                           _mm512_load_ps(&biases[0]));
+      const __m512 first =
+          _mm512_fmadd_ps(_mm512_castsi512_ps(low[i]), _mm512_load_ps(&factors.scales[0]),
+                          _mm512_load_ps(&factors.biases[0]));
       const __m512 second =
-          _mm512_fmadd_ps(_mm512_castsi512_ps(high[i]), _mm512_load_ps(&scales[kSide]),
-                          _mm512_load_ps(&biases[kSide]));
+          _mm512_fmadd_ps(_mm512_castsi512_ps(high[i]), _mm512_load_ps(&factors.scales[kSide]),
+                          _mm512_load_ps(&factors.biases[kSide]));
       const __m512bh both = _mm512_cvtne2ps_pbh(second, first);
       _mm512_mask_storeu_epi16(y, mask, reinterpret_cast<__m512i>(both));
     }

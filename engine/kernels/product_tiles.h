@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -66,15 +67,25 @@ struct Layout {
 };
 extern const Layout kHalves;  ///< bfloat16
 
+/// What the sums of kSpan outputs are multiplied by, and what is added then; 1 and 0 beyond the
+/// last output.
+struct Factors {
+  alignas(64) std::array<float, kSpan> scales, biases;
+
+  Factors() = default;
+  /// Of the outputs from `output` on.
+  Factors(const Layout& layout, const ProductArgs& args, int64_t output);
+};
+
 /// How a kind of processor multiplies blocks.
 struct Unit {
   const Layout& layout;
-  bool fetches;     ///< sends for Block::ahead
-  void (*begin)();  ///< before a thread's first block
-  void (*end)();    ///< after its last
+  bool fetches = false;     ///< sends for Block::ahead
+  void (*begin)() = [] {};  ///< before a thread's first block
+  void (*end)() = [] {};    ///< after its last
   void (*multiply)(const Block& block);
   /// Rounds a block's sums, scaled and with the bias, into y.
-  void (*finish)(const Layout& layout, const ProductArgs& args, int64_t output, int64_t row,
+  void (*finish)(const ProductArgs& args, const Factors& factors, int64_t output, int64_t row,
                  int64_t rows, const float* sums);
 };
 extern const Unit kAmx;        ///< has_matrix_units()
@@ -87,7 +98,7 @@ extern const Unit kAvx2Words;  ///< has_avx2(); weights in 8 or 4 bits
 float weight_scale(const PackedShape& shape, const std::byte* row);
 
 /// Unit::finish where has_avx512_bfloat16().
-void finish_avx512(const Layout& layout, const ProductArgs& args, int64_t output, int64_t row,
+void finish_avx512(const ProductArgs& args, const Factors& factors, int64_t output, int64_t row,
                    int64_t rows, const float* sums);
 
 /// Asks the operating system for the matrix units, once. False where there are none. Reentrant.

@@ -194,8 +194,7 @@ bool Linear::are_few(int64_t rows) const {
 bool Linear::goes_to_products(int64_t rows) const {
   if (product_families().empty()) return false;
   if (!packed_.defined() && !weight_.is_contiguous()) return false;
-  const PackedFormat format = packed_.defined() ? shape_.format : PackedFormat::kBFloat16;
-  return rows > few_rows_beside_products(in_bytes_).of(format);
+  return rows > few_rows_beside_products(in_bytes_).of(shape().format);
 }
 
 std::optional<FewRowsWeights> Linear::few_rows_weights(int64_t rows) const {

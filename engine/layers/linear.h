@@ -31,7 +31,7 @@ struct LinearPart {
 /// How matrices are packed while loading.
 struct Packing {
   PackedFormat format = PackedFormat::kInt8;
-  bool in_bytes = false;  ///< many rows of x are multiplied in 8 bits: byte_products() must run
+  bool in_bytes = false;  ///< many rows of x are multiplied by byte_products(), which must run
 };
 
 /// What a product of few rows on the CPU is made of (kernels/laid_out_rows.h).

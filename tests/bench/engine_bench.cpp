@@ -104,10 +104,9 @@ json spread(const std::vector<double>& values) {
 c10::ScalarType product_type(const vlm::ModelInfo& info, vlm::Quantization quantization) {
   const bool asked =
       quantization == vlm::Quantization::kW8A8 || quantization == vlm::Quantization::kW4A8;
-  const bool in_bytes =
-      vlm::byte_products() != nullptr && !vlm::has_matrix_units() &&
-      (asked || (quantization != vlm::Quantization::kNone &&
-                 vlm::byte_products()->product == vlm::product_families().front().product));
+  const bool in_bytes = vlm::byte_products() != nullptr && !vlm::has_matrix_units() &&
+                        quantization != vlm::Quantization::kNone &&
+                        (asked || vlm::product_families().front().most_of_x > 0);
   switch (info.dtype) {
     case vlm::DType::kBFloat16:
       return in_bytes ? c10::ScalarType::Char : c10::ScalarType::BFloat16;
