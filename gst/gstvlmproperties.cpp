@@ -75,8 +75,10 @@ void install_model(GObjectClass* klass) {
    * output, int4 with one for each 32 inputs. w8a8 and w4a8 are the same and, on a
    * CPU that multiplies bytes faster than 16-bit numbers (AVX-512 with VNNI and BF16, no
    * AMX, dtype bfloat16), also hold the vision tower's weights in 8 bits and round what
-   * pictures and prompts are multiplied by to 8 bits, with a scale for each 128 values;
-   * with AVX2 alone to 15 bits.
+   * pictures and prompts are multiplied by to 8 bits, with a scale for each 128 values.
+   * With AVX2 alone they hold the tower's so, too; there 15 bits are as fast as 8, but with
+   * weights in 4 bits: w4a8 rounds all that meets those to 8 bits, with a scale for each 32
+   * values, also in the steps that write the text.
    *
    * Since: 0.1
    */

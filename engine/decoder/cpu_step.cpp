@@ -132,12 +132,11 @@ void CpuStep::make_room() {
   grow(v_, rows_ * kv_size_);
   grow(mixed_, rows_ * q_size_);
   grow(inner_, rows_ * config_.intermediate_size);
-  const PackedFormat format = decoder_.layers().front().o.few_rows_weights(rows_)->shape.format;
-  hidden_->reset(format, config_.hidden_size, rows_, nullptr);
-  attended_->reset(format, q_size_, rows_, nullptr);
-  activated_->reset(format, config_.intermediate_size, rows_, nullptr);
-  last_->reset(decoder_.lm_head().few_rows_weights(rows_)->shape.format, config_.hidden_size, rows_,
-               nullptr);
+  const Decoder::Layer& layer = decoder_.layers().front();
+  hidden_->reset(rows_for(layer.qkv.parts()[0]), nullptr);
+  attended_->reset(rows_for(layer.o), nullptr);
+  activated_->reset(rows_for(layer.down), nullptr);
+  last_->reset(rows_for(decoder_.lm_head()), nullptr);
   if (!logits_.defined() || logits_.size(0) < rows_) {
     logits_ = at::empty({rows_, config_.vocab_size}, at::kFloat);
   }
@@ -256,6 +255,11 @@ void CpuStep::multiply(Team::Member& member, const LaidOutRows& x,
       end -= pieces_of(matrix);
     }
   });
+}
+
+RowsShape CpuStep::rows_for(const Linear& linear) const {
+  const FewRowsWeights weights = matrix(linear);
+  return {weights.shape.format, weights.shape.inputs, rows_, weights.in_bytes};
 }
 
 FewRowsWeights CpuStep::matrix(const Linear& linear) const {

@@ -49,6 +49,7 @@ class CpuStep {
   void find_angles();
   PagedAttentionArgs attention_of(int64_t index);
   FewRowsWeights matrix(const Linear& linear) const;
+  RowsShape rows_for(const Linear& linear) const;
   Scratch& scratch_of(const Team::Member& member);
 
   // What all members do together.

@@ -7,13 +7,22 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "kernels/cpu.h"
+#include "kernels/packed_matrix.h"
 
 namespace vlm {
+
+/// Adds now. (Left alone, GCC 12 finds all that a sum of whole numbers is made of first, and has no
+/// registers for that many.)
+VLM_AVX2 VLM_INLINE inline void add_words(__m256i& sum, __m256i value) {
+  asm("vpaddw %1, %0, %0" : "+x"(sum) : "x"(value));
+}
 
 /// Eight bfloat16 numbers.
 VLM_AVX2 inline __m256 load_halves(const uint16_t* from) {
@@ -27,6 +36,42 @@ VLM_AVX2 inline __m256 load_halves(const uint16_t* from, int64_t count) {
   uint16_t some[8] = {};
   if (count > 0) std::memcpy(some, from, static_cast<size_t>(count) * sizeof *from);
   return load_halves(some);
+}
+
+VLM_AVX2 VLM_INLINE inline float total(__m256 lanes) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+VLM_AVX2 VLM_INLINE inline int32_t total(__m256i lanes) {
+  const __m128i four =
+      _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+
+/// The largest of some numbers without their signs; what is no number is larger than all that are.
+template <size_t kCount>
+VLM_AVX2 inline float largest_of(const __m256 (&values)[kCount]) {
+  const __m256i no_sign = _mm256_set1_epi32(0x7FFFFFFF);
+  __m256i most = _mm256_setzero_si256();
+  for (size_t i = 0; i < kCount; ++i) {
+    most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(values[i]), no_sign));
+  }
+  alignas(32) uint32_t lanes[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), most);
+  const uint32_t bits = *std::max_element(lanes, lanes + 8);
+  float largest;
+  std::memcpy(&largest, &bits, sizeof largest);
+  return largest;
+}
+
+/// What numbers of which `largest` becomes `top` are to be multiplied by again; infinity has none.
+inline float scale_of(float largest, float top) {
+  if (largest < 1e-34F) return 0;
+  const bool finite = largest <= std::numeric_limits<float>::max();
+  return finite ? largest / top : std::numeric_limits<float>::quiet_NaN();
 }
 
 /// 8 × 8 numbers of 32 bits: rows become columns.
@@ -51,6 +96,32 @@ VLM_AVX2 VLM_INLINE inline void transpose(__m256i* rows) {
   }
   VLM_UNROLL
   for (int i = 0; i < 8; ++i) rows[i] = half[i];
+}
+
+/// 32 numbers in 8 bits: value = byte · scale.
+struct BytesOfAvx2 {
+  __m256i values;  ///< those with even numbers in the low half, those with odd ones in the high one
+  float scale;     ///< 0 where all are 0, and no number where one is none
+  int32_t sum;     ///< of the values
+};
+
+VLM_AVX2 inline BytesOfAvx2 round_to_bytes(const __m256 (&numbers)[4]) {
+  const float largest = largest_of(numbers), scale = scale_of(largest, kMostOfByte);
+  const __m256 by = _mm256_set1_ps(scale > 0 ? kMostOfByte / largest : 0);
+  __m256i whole[4];
+  VLM_UNROLL
+  for (int i = 0; i < 4; ++i) whole[i] = _mm256_cvtps_epi32(_mm256_mul_ps(numbers[i], by));
+  // Packing keeps to halves of registers.
+  const __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(whole[0], whole[1]),
+                                            _mm256_packs_epi32(whole[2], whole[3]));
+  const __m256i in_order =
+      _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  const __m256i even_first =
+      _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15,  //
+                       0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+  const __m256i split = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(in_order, even_first), 0xD8);
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), split);
+  return {split, scale, total(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
 }
 
 }  // namespace vlm

@@ -17,6 +17,13 @@ struct MatVecPart {
   int64_t y_stride = 0;                ///< from one row's outputs to the next row's
 };
 
+/// What rows of x are laid out for.
+struct RowsShape {
+  PackedFormat format = PackedFormat::kBFloat16;  ///< of the weights that they are to meet
+  int64_t inputs = 0, rows = 0;
+  bool in_bytes = false;  ///< as MatVecArgs'
+};
+
 /// Rows of x as the kernels of few rows want them (matvec_cpu()), for callers that share out the
 /// work themselves, and that multiply the same rows with several matrices. Memory is taken by
 /// reset() when there is more than before, and kept; lay_out() takes none, and multiply() none for
@@ -30,9 +37,9 @@ class LaidOutRows {
   LaidOutRows(const LaidOutRows&) = delete;
   LaidOutRows& operator=(const LaidOutRows&) = delete;
 
-  /// Makes room for rows of `inputs` that are to meet weights of `format`. `x`: [rows, inputs],
-  /// what will be laid out; null where bfloat16 holds all values of all rows.
-  virtual void reset(PackedFormat format, int64_t inputs, int64_t rows, const float* x) = 0;
+  /// Makes room. `x`: [rows, inputs], what will be laid out; null where bfloat16 holds all values
+  /// of all rows.
+  virtual void reset(const RowsShape& shape, const float* x) = 0;
   /// x: [inputs]. Different rows may be laid out by different threads.
   virtual void lay_out(int64_t row, const float* x) = 0;
   /// Once all rows are laid out: those times some outputs' weights. Different outputs may be

@@ -21,9 +21,9 @@ constexpr int64_t kInputsPerTask = 1 << 15;  // of x that one thread lays out
 constexpr int64_t kTileBytes = 1 << 14;
 
 // x in the order in which the kernels meet the weights (matvec_kernels.h), in memory that is there
-// already where it is large enough.
+// already.
 void lay_out_wide(const PackedShape& shape, const float* x, MatVecInput& input) {
-  input.wide.assign(static_cast<size_t>((shape.padded_inputs() + 15) / 16 * 16), 0);
+  std::fill(input.wide.begin(), input.wide.end(), 0.0F);
   for (int64_t i = 0; i < shape.inputs; ++i) {
     input.wide[static_cast<size_t>(i / 16 * 16 + i % 2 * 8 + i % 16 / 2)] = x[i];
   }
@@ -59,65 +59,104 @@ VLM_INLINE inline void round_group(const float* x, int64_t count, float inverse,
   for (int64_t k = count; k < kGroup; ++k) out[k] = 0;
 }
 
-// Even values, then the odd ones, and what the weights' offset adds to the group's sum.
-VLM_INLINE inline void split_group(const int16_t (&group)[kGroup], int16_t* to, float* shift) {
-  int32_t sum = 0;
-  for (int64_t k = 0; k < kGroup; ++k) sum += group[k];
-  for (int64_t k = 0; k < kGroup / 2; ++k) to[k] = group[2 * k];
-  for (int64_t k = 0; k < kGroup / 2; ++k) to[kGroup / 2 + k] = group[2 * k + 1];
-  *shift = static_cast<float>(-8 * sum);
+// What `largest` becomes `top` with, and what numbers are multiplied by for that; what is no number
+// makes every sum none either, through the scale.
+struct Scale {
+  VLM_INLINE Scale(float largest, float top)
+      : finite(largest <= std::numeric_limits<float>::max()),
+        scale(finite ? largest / top : std::numeric_limits<float>::quiet_NaN()),
+        inverse(std::isnormal(scale) ? top / largest : 0) {}
+  bool finite;
+  float scale, inverse;
+};
+
+// Calls `work(group, values of x, how many)`.
+template <typename Work>
+VLM_INLINE inline void by_groups(const PackedShape& shape, const float* x, const Work& work) {
+  const int64_t groups = shape.padded_inputs() / kGroup;
+  for (int64_t group = 0; group < groups; ++group) {
+    const int64_t at = std::min(group * kGroup, shape.inputs);
+    work(group, x + at, std::min(kGroup, shape.inputs - at));
+  }
 }
 
 VLM_INLINE inline void round_row(const PackedShape& shape, const float* x, MatVecInput& input) {
-  const int64_t padded = shape.padded_inputs();
-  const bool split = shape.format == PackedFormat::kInt4;
-  const float largest = largest_of(x, shape.inputs);
-  const bool finite = largest <= std::numeric_limits<float>::max();
-  // What is no number makes every sum of the row none either, through the scale.
-  input.scale = finite ? largest / kMatVecTop : std::numeric_limits<float>::quiet_NaN();
-  const float inverse = std::isnormal(input.scale) ? 1 / input.scale : 0;
-  const int64_t inputs = finite ? shape.inputs : 0;
-  input.values.resize(static_cast<size_t>(padded));
-  if (split) input.group_shifts.resize(static_cast<size_t>(padded / kGroup));
+  const Scale row(largest_of(x, shape.inputs), kMatVecTop);
+  input.scale = row.scale;
   int16_t* to = input.values.data();
-  for (int64_t first = 0; first < padded; first += kGroup, to += kGroup) {
-    int16_t group[kGroup];
-    const int64_t at = std::min(first, inputs);
-    round_group(x + at, std::min(kGroup, inputs - at), inverse, group);
-    if (split) {
-      split_group(group, to, input.group_shifts.data() + first / kGroup);
-    } else {
-      std::copy_n(group, kGroup, to);
+  by_groups(shape, x, [&](int64_t group, const float* from, int64_t count) VLM_INLINE {
+    int16_t values[kGroup];
+    round_group(from, row.finite ? count : 0, row.inverse, values);
+    std::copy_n(values, kGroup, to + group * kGroup);
+  });
+}
+
+// Values and what the weights' offset adds to their sums where the kernels look for them.
+VLM_INLINE inline void put_group(const int16_t (&values)[kGroup], int64_t group, Int4Words& to) {
+  constexpr int64_t kStride = Int4Words::kStride, kSteps = kGroup / kStride;
+  int32_t sum = 0;
+  for (int64_t k = 0; k < kGroup; ++k) sum += values[k];
+  to.shifts[group_place(group)] = -8 * sum;
+  int16_t* first = to.values + first_value<Int4Words>(group);
+  for (int64_t offset = 0; offset < kStride; ++offset) {
+    for (int64_t k = 0; k < kSteps; ++k) {
+      first[offset * 2 * kSteps + k] = values[k * kStride + offset];
     }
   }
 }
 
-void lay_out_rounded(const PackedShape& shape, const float* x, MatVecInput& input) {
-  with_vectors([&]() VLM_INLINE { round_row(shape, x, input); });
+VLM_INLINE inline void round_to_words(const PackedShape& shape, const float* x,
+                                      MatVecInput& input) {
+  const Scale row(largest_of(x, shape.inputs), kMatVecTop);
+  input.scale = row.scale;
+  Int4Words* to = input.words.data();
+  by_groups(shape, x, [&](int64_t group, const float* from, int64_t count) VLM_INLINE {
+    int16_t values[kGroup];
+    round_group(from, row.finite ? count : 0, row.inverse, values);
+    put_group(values, group % Int4Words::kGroups, to[group / Int4Words::kGroups]);
+  });
 }
 
 class PlainRows final : public LaidOutRows {
  public:
   explicit PlainRows(const MatVecKernels& kernels) : kernels_(kernels) {}
 
-  void reset(PackedFormat format, int64_t inputs, int64_t rows, const float*) override {
-    shape_ = {format, 0, inputs};
-    rows_ = rows;
-    if (static_cast<size_t>(rows) > inputs_.size()) inputs_.resize(static_cast<size_t>(rows));
+  void reset(const RowsShape& shape, const float*) override {
+    shape_ = {shape.format, 0, shape.inputs};
+    in_bytes_ = shape.in_bytes && kernels_.takes_bytes(shape.format);
+    rows_ = shape.rows;
+    if (static_cast<size_t>(rows_) > inputs_.size()) inputs_.resize(static_cast<size_t>(rows_));
     const auto padded = static_cast<size_t>(shape_.padded_inputs());
     for (MatVecInput& input : inputs_) {
-      if (format == PackedFormat::kBFloat16) {
-        input.wide.reserve(padded + kGroup);
-        continue;
+      switch (shape.format) {
+        case PackedFormat::kBFloat16:
+          input.wide.resize((padded + 15) / 16 * 16);
+          break;
+        case PackedFormat::kInt8:
+          input.values.resize(padded);
+          break;
+        case PackedFormat::kInt4:
+          if (in_bytes_) {
+            input.bytes.resize(padded / Int4Words::kInputs);
+          } else {
+            input.words.resize(padded / Int4Words::kInputs);
+          }
+          break;
       }
-      input.values.reserve(padded);
-      if (format == PackedFormat::kInt4) input.group_shifts.reserve(padded / kGroup);
     }
   }
 
   void lay_out(int64_t row, const float* x) override {
-    const auto lay_out = shape_.format == PackedFormat::kBFloat16 ? lay_out_wide : lay_out_rounded;
-    lay_out(shape_, x, inputs_[static_cast<size_t>(row)]);
+    MatVecInput& input = inputs_[static_cast<size_t>(row)];
+    if (shape_.format == PackedFormat::kBFloat16) return lay_out_wide(shape_, x, input);
+    if (in_bytes_) return kernels_.lay_out_bytes(shape_, x, input);
+    with_vectors([&]() VLM_INLINE {
+      if (shape_.format == PackedFormat::kInt8) {
+        round_row(shape_, x, input);
+      } else {
+        round_to_words(shape_, x, input);
+      }
+    });
   }
 
   void multiply(const MatVecPart& part) const override {
@@ -131,7 +170,7 @@ class PlainRows final : public LaidOutRows {
         const MatVecTask task{part.shape,           part.weights,
                               inputs_.data() + row, part.y + row * part.y_stride,
                               part.y_stride,        part.begin};
-        kernels_.of(shape_.format)[static_cast<size_t>(count - 1)](task, first, last);
+        kernels_.of(shape_.format, in_bytes_)[static_cast<size_t>(count - 1)](task, first, last);
       }
     }
   }
@@ -139,6 +178,7 @@ class PlainRows final : public LaidOutRows {
  private:
   const MatVecKernels& kernels_;
   PackedShape shape_;
+  bool in_bytes_ = false;
   int64_t rows_ = 0;
   std::vector<MatVecInput> inputs_;
 };
@@ -158,7 +198,7 @@ void multiply(const MatVecArgs& args) {
   if (args.rows == 0) return;
   const PackedShape& shape = args.shape;
   const std::unique_ptr<LaidOutRows> rows = kMakeRows();
-  rows->reset(shape.format, shape.inputs, args.rows, args.x);
+  rows->reset({shape.format, shape.inputs, args.rows, args.in_bytes}, args.x);
   const int64_t per_row = std::max<int64_t>(1, shape.inputs);
   at::parallel_for(0, args.rows, std::max<int64_t>(1, kInputsPerTask / per_row),
                    [&](int64_t begin, int64_t end) {
@@ -173,8 +213,8 @@ void multiply(const MatVecArgs& args) {
 }
 
 template <auto kMakeRows>
-MatVecFamily family(const char* name) {
-  return {name, multiply<kMakeRows>, kMakeRows};
+MatVecFamily family(const char* name, bool takes_bytes = false) {
+  return {name, multiply<kMakeRows>, kMakeRows, takes_bytes};
 }
 
 }  // namespace
@@ -187,7 +227,10 @@ const std::vector<MatVecFamily>& matvec_families() {
       able.push_back(family<make_avx512_bfloat16_rows>("avx512-bfloat16"));
     }
     if (has_avx512()) able.push_back(family<make_avx512_rows>("avx512"));
-    if (has_avx2()) able.push_back(family<make_avx2_rows>("avx2"));
+    if (has_avx2()) {
+      able.push_back(
+          family<make_avx2_rows>("avx2", avx2_matvec_kernels().takes_bytes(PackedFormat::kInt4)));
+    }
 #endif
     able.push_back(family<make_portable_rows>("portable"));
     return able;

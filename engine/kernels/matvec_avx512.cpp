@@ -57,7 +57,7 @@ class Rows final : public LaidOutRows {
  public:
   explicit Rows(bool bfloat16) : bfloat16_(bfloat16) {}
 
-  void reset(PackedFormat format, int64_t inputs, int64_t rows, const float* x) override;
+  void reset(const RowsShape& shape, const float* x) override;
   void lay_out(int64_t row, const float* x) override;
   void multiply(const MatVecPart& part) const override;
 
@@ -100,7 +100,9 @@ class Rows final : public LaidOutRows {
   at::Tensor memory_;      // as much or more
 };
 
-void Rows::reset(PackedFormat format, int64_t inputs, int64_t rows, const float* x) {
+void Rows::reset(const RowsShape& of, const float* x) {
+  const PackedFormat format = of.format;
+  const int64_t inputs = of.inputs, rows = of.rows;
   const PackedShape shape = {format, 0, inputs};
   format_ = format;
   inputs_ = inputs;

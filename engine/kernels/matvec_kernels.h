@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -14,14 +15,47 @@ namespace vlm {
 constexpr int64_t kMatVecRows = 4;   ///< rows of x that a kernel takes at most
 constexpr float kMatVecTop = 16383;  ///< of a rounded x: 15 bits, so that sums of products fit 32
 
+/// kInt4: eight groups of a row of x in the order in which kernels of 256 bits meet the weights:
+/// two groups at a time, of every kStride inputs the first ones of both, then the second ones … Of
+/// the groups' sums and scales those of 0, 2, 4, 6 stand before those of 1, 3, 5, 7. In kStride 4,
+/// for whole numbers of 16 bits: x = value · the row's scale.
+struct alignas(64) Int4Words {
+  static constexpr int64_t kGroups = 8, kInputs = kGroups * PackedShape::kGroup;
+
+  int16_t values[kInputs];
+  /// −8 · the sum of each group's values, which takes the weights' offset back.
+  int32_t shifts[kGroups];
+
+  static constexpr int64_t kStride = 4;
+};
+
+/// The same in kStride 2, for whole numbers of 8 bits: x = value · scale.
+struct alignas(64) Int4Bytes {
+  int8_t values[Int4Words::kInputs];
+  int32_t shifts[Int4Words::kGroups];
+  float scales[Int4Words::kGroups];
+
+  static constexpr int64_t kStride = 2;
+};
+
+/// Where a group's first value stands in either; those of the next kStride inputs follow it, and
+/// the second of each kStride stand 2 · 32 / kStride behind it.
+template <typename Groups>
+constexpr int64_t first_value(int64_t group) {
+  const int64_t together = 2 * PackedShape::kGroup;
+  return group / 2 * together + group % 2 * PackedShape::kGroup / Groups::kStride;
+}
+constexpr int64_t group_place(int64_t group) {
+  return group / 2 + group % 2 * Int4Words::kGroups / 2;
+}
+
 /// One row of x as the kernels read it.
 struct MatVecInput {
   /// kBFloat16: of each 16 inputs the even ones, then the odd ones; zeros behind the last.
   std::vector<float> wide;
-  /// kInt8: in order; kInt4: of each group the even ones, then the odd ones. x = value · scale.
-  std::vector<int16_t> values;
-  /// kInt4: −8 · the sum of each group's values, which takes the weights' offset back.
-  std::vector<float> group_shifts;
+  std::vector<int16_t> values;  ///< kInt8: in order; x = value · scale
+  std::vector<Int4Words> words;
+  std::vector<Int4Bytes> bytes;
   float scale = 0;
 };
 
@@ -34,6 +68,17 @@ struct MatVecTask {
   int64_t y_stride, first;
 
   float& result(int64_t row, int64_t output) const { return y[row * y_stride + output - first]; }
+  /// The weights of an output.
+  template <typename T = std::byte>
+  const T* row(int64_t output) const {
+    return reinterpret_cast<const T*>(weights + output * shape.row_bytes());
+  }
+  /// kInt8: what those are multiplied by.
+  float row_scale(int64_t output) const {
+    float scale;
+    std::memcpy(&scale, row(output) + shape.padded_inputs(), sizeof scale);
+    return scale;
+  }
 };
 using MatVecKernel = void (*)(const MatVecTask& task, int64_t begin, int64_t end);
 
@@ -41,10 +86,17 @@ using MatVecKernel = void (*)(const MatVecTask& task, int64_t begin, int64_t end
 struct MatVecKernels {
   using ByRows = std::array<MatVecKernel, kMatVecRows>;
   ByRows bfloat16, int8, int4;
+  // With x in 8 bits, and how it is laid out; null where that is no faster than 16.
+  ByRows int4_bytes{};
+  void (*lay_out_bytes)(const PackedShape& shape, const float* x, MatVecInput& input) = nullptr;
 
-  const ByRows& of(PackedFormat format) const {
+  bool takes_bytes(PackedFormat format) const {
+    return format == PackedFormat::kInt4 && lay_out_bytes != nullptr;
+  }
+  const ByRows& of(PackedFormat format, bool in_bytes) const {
     return format == PackedFormat::kBFloat16 ? bfloat16
            : format == PackedFormat::kInt8   ? int8
+           : in_bytes                        ? int4_bytes
                                              : int4;
   }
 };

@@ -19,6 +19,8 @@ namespace vlm {
 /// Rows of the last two are padded with zeros, so that kernels need no tails.
 enum class PackedFormat { kBFloat16, kInt8, kInt4 };
 
+constexpr int kMostOfByte = 127;  ///< what the largest becomes of what is rounded to 8 bits
+
 /// Sizes of a packed matrix.
 struct PackedShape {
   PackedFormat format = PackedFormat::kBFloat16;
@@ -74,12 +76,13 @@ struct MatVecArgs {
   const float* x = nullptr;            ///< [rows, inputs]
   float* y = nullptr;                  ///< [rows, outputs]
   int64_t rows = 0;
+  bool in_bytes = false;  ///< kInt4: x may be rounded to 8 bits where that is faster
 };
 
 /// Reads each weight once from memory for a few rows of x, so that they cost one pass over it;
 /// spreads the outputs over libtorch's threads. A row's result does not depend on the other rows.
 /// Sums are float32; for kInt8 and kInt4 x is rounded to 15 bits of its largest value first (an
-/// error of 3e-5 of that). Reentrant.
+/// error of 3e-5 of that), or to 8 bits of the largest of each group of kInt4. Reentrant.
 void matvec_cpu(const MatVecArgs& args);
 
 class LaidOutRows;
@@ -89,6 +92,7 @@ struct MatVecFamily {
   const char* name;
   void (*product)(const MatVecArgs&);
   std::unique_ptr<LaidOutRows> (*make_rows)();  ///< for work in parts (laid_out_rows.h)
+  bool takes_bytes;                             ///< whether `in_bytes` is heeded
 };
 /// Those that run here, the best one, which is matvec_cpu(), first. Reentrant.
 const std::vector<MatVecFamily>& matvec_families();

@@ -239,7 +239,15 @@ void product_bytes(const std::vector<ProductArgs>& all) {
 void product_avx2(const std::vector<ProductArgs>& all) {
   run(all, all.front().shape.format == PackedFormat::kBFloat16 ? kAvx2Wide : kAvx2Words);
 }
-constexpr ProductFamily kAvx2 = {"avx2", product_avx2, kMostOfX, kMostOfInt4};
+constexpr ProductRounding kWordRounding = {kWordDepth, kMostOfX, kMostOfInt4};
+constexpr ProductFamily kAvx2 = {"avx2", product_avx2, kWordRounding, kWordRounding};
+
+void product_avx2_bytes(const std::vector<ProductArgs>& all) {
+  if (all.front().shape.format != PackedFormat::kInt4) return product_avx2(all);
+  run(all, kAvx2Bytes);
+}
+constexpr ProductFamily kAvx2OfBytes = {
+    "avx2-bytes", product_avx2_bytes, kWordRounding, {PackedShape::kGroup, kMostOfByte, 0}};
 
 }  // namespace
 
@@ -271,9 +279,10 @@ const std::vector<ProductFamily>& product_families() {
 
 const ProductFamily* byte_products() {
 #if defined(__x86_64__)
-  static const ProductFamily bytes = {"avx512-vnni", product_bytes, 127, 127};
+  static const ProductRounding rounding = {kBytes.layout.depth, kMostOfByte, kMostOfByte};
+  static const ProductFamily bytes = {"avx512-vnni", product_bytes, rounding, rounding};
   if (has_avx512_bfloat16()) return &bytes;
-  if (!product_families().empty()) return &kAvx2;
+  if (!product_families().empty()) return &kAvx2OfBytes;
 #endif
   return nullptr;
 }

@@ -19,6 +19,15 @@ struct ProductArgs {
   int64_t rows = 0;
 };
 
+/// How factors become whole numbers where weights in few bits meet x in such.
+struct ProductRounding {
+  int64_t inputs = 0;  ///< of a row of x, that share a scale; 0: x is taken as it is
+  int most_of_x = 0;   ///< what the largest of them becomes
+  /// What the largest of an int4 row becomes, the others to within one; 0: its levels and scales
+  /// are taken as they are.
+  int most_of_int4 = 0;
+};
+
 /// One processor's way: weights become bfloat16 or float32 part by part (int4's rounded once more),
 /// products are summed in float32, scaled, biased and rounded once. Values below the smallest
 /// normal number may count as 0. A row's result does not depend on the other rows. Spreads the
@@ -27,10 +36,14 @@ struct ProductFamily {
   const char* name;
   /// One or more, of the same x, rows, inputs and format.
   void (*product)(const std::vector<ProductArgs>&);
-  /// Where weights in 8 or 4 bits meet x in whole numbers: what the largest of each 128 inputs of a
-  /// row of x becomes, which share a scale, and what an int4 row's largest becomes, the others to
-  /// within one. 0: x is taken as it is.
-  int most_of_x = 0, most_of_int4 = 0;
+  ProductRounding int8, int4;
+
+  /// Of weights in the format.
+  ProductRounding rounding(PackedFormat format) const {
+    return format == PackedFormat::kInt8   ? int8
+           : format == PackedFormat::kInt4 ? int4
+                                           : ProductRounding{};
+  }
 };
 /// Those that run here, the fastest first; none where libtorch's own are faster, or it is not known
 /// which are. Reentrant.

@@ -109,6 +109,58 @@ VLM_AVX2 void multiply_word_block(const Block& block) {
   }
 }
 
+// The same of one group with x in 8 bits: the sums of its products fit 16 bits.
+VLM_AVX2 VLM_INLINE inline void multiply_bytes(const std::byte* weights, int64_t stride,
+                                               const ByteTile& x, int64_t group, float* sums) {
+  __m256i all[kOutputs][kRegisters];
+  VLM_UNROLL
+  for (int i = 0; i < kOutputs; ++i) all[i][0] = all[i][1] = _mm256_setzero_si256();
+  const std::byte* levels = weights + group * PackedShape::kGroup;
+  VLM_UNROLL
+  for (int64_t quad = 0; quad < kByteQuads; ++quad) {
+    const auto* rows = reinterpret_cast<const __m256i*>(x.values[group][quad]);
+    const __m256i low = _mm256_loadu_si256(rows), high = _mm256_loadu_si256(rows + 1);
+    VLM_UNROLL
+    for (int i = 0; i < kOutputs; ++i) {
+      int four;
+      std::memcpy(&four, levels + i * stride + quad * 4, sizeof four);
+      const __m256i weight = _mm256_set1_epi32(four);
+      add_words(all[i][0], _mm256_maddubs_epi16(weight, low));
+      add_words(all[i][1], _mm256_maddubs_epi16(weight, high));
+    }
+  }
+  const std::byte* scales = weights + kByteDepth + group * sizeof(float);
+  VLM_UNROLL
+  for (int i = 0; i < kOutputs; ++i) {
+    const __m256 weight = _mm256_broadcast_ss(reinterpret_cast<const float*>(scales + i * stride));
+    VLM_UNROLL
+    for (int half = 0; half < kRegisters; ++half) {
+      const __m256i pairs = _mm256_madd_epi16(all[i][half], _mm256_set1_epi16(1));
+      const auto* shifts = reinterpret_cast<const __m256i*>(x.shifts[group]) + half;
+      const __m256i sum = _mm256_add_epi32(pairs, _mm256_loadu_si256(shifts));
+      const __m256 scale = _mm256_mul_ps(weight, _mm256_loadu_ps(x.scales[group] + half * 8));
+      float* to = sums + i * kSide + half * 8;
+      _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, _mm256_loadu_ps(to)));
+    }
+  }
+}
+
+VLM_AVX2 void multiply_byte_block(const Block& block) {
+  const std::byte* weights = block.weights;
+  const auto* x = reinterpret_cast<const ByteTile*>(block.x);
+  if (!block.more) std::memset(block.sums, 0, kSums * sizeof *block.sums);
+  for (int64_t step = 0; step < block.steps; ++step, weights += kByteRowBytes, x += 2) {
+    for (int64_t tile = 0; tile < block.row_tiles; ++tile) {
+      for (int64_t output = 0; output < kSpan; output += kOutputs) {
+        for (int64_t group = 0; group < kByteGroups; ++group) {
+          multiply_bytes(weights + output * block.weights_stride, block.weights_stride, x[tile],
+                         group, block.sums + sums_at(output, tile));
+        }
+      }
+    }
+  }
+}
+
 // Eight outputs of up to eight rows.
 VLM_AVX2 void finish_square(const float* sums, const float* scales, const float* biases,
                             int64_t rows, int64_t outputs, int64_t stride, uint16_t* y) {
@@ -147,6 +199,8 @@ VLM_AVX2 void finish_avx2(const ProductArgs& args, const Factors& factors, int64
 
 const Unit kAvx2Wide = {.layout = kWide, .multiply = multiply_wide_block, .finish = finish_avx2};
 const Unit kAvx2Words = {.layout = kWords, .multiply = multiply_word_block, .finish = finish_avx2};
+const Unit kAvx2Bytes = {
+    .layout = kQuarters, .multiply = multiply_byte_block, .finish = finish_avx2};
 
 }  // namespace vlm::tiles
 

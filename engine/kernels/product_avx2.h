@@ -32,6 +32,21 @@ constexpr int kMostOfInt4 = 1023;
 static_assert(int64_t{kMostOfX} * kMostOfInt4 * kWordDepth < int64_t{1} << 31);
 extern const Layout kWords;  ///< weights in 8 or 4 bits
 
+// Weights in 4 bits with x in 8: of each group of inputs, those with even numbers first. Of each
+// output a step's levels, 0 … 15, then its groups' scales.
+constexpr int64_t kByteDepth = 128;
+constexpr int64_t kByteGroups = kByteDepth / PackedShape::kGroup;
+constexpr int64_t kByteQuads = PackedShape::kGroup / 4;
+constexpr int64_t kByteRowBytes = kByteDepth + kByteGroups * 4;
+/// A tile of rows of a step.
+struct ByteTile {
+  int8_t values[kByteGroups][kByteQuads][kSide][4];
+  float scales[kByteGroups][kSide];
+  /// What the levels, 8 too large, add to the sums of products, taken back.
+  int32_t shifts[kByteGroups][kSide];
+};
+extern const Layout kQuarters;
+
 }  // namespace vlm::tiles
 
 #endif

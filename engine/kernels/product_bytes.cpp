@@ -29,7 +29,6 @@ constexpr int kAtOnce = 16;                    // sums in registers, of outputs 
 // Sent for while weights are laid out: what was sent for during the products before is gone again
 // from caches of a common size.
 constexpr int64_t kFetchedAhead = 4096;
-constexpr float kMost = 127;
 
 // kAtOnce / kRowTiles of a step's outputs from `weights` on. `x`: both tiles' values, then their
 // scales.
@@ -112,8 +111,8 @@ VLM_AVX512 float round_row(const uint16_t* from, int64_t count, std::byte* out) 
   const float scale = largest < 1e-36F ? 0
                       : largest > std::numeric_limits<float>::max()
                           ? std::numeric_limits<float>::quiet_NaN()
-                          : largest / kMost;
-  const __m512 by = _mm512_set1_ps(scale == 0 ? 0 : kMost / largest);
+                          : largest / kMostOfByte;
+  const __m512 by = _mm512_set1_ps(scale == 0 ? 0 : kMostOfByte / largest);
   for (int64_t i = 0; i < kStepInputs / 16; ++i) {
     const __m256i half = _mm512_extracti64x4_epi64(halves[i / 2], 0);
     const __m256i other = _mm512_extracti64x4_epi64(halves[i / 2], 1);
@@ -162,7 +161,7 @@ VLM_AVX512 float row_scale(const PackedShape& shape, const std::byte* row) {
     const __m512i some = _mm512_maskz_loadu_epi16(groups, row + shape.scale_at(at));
     most = _mm512_max_epu16(most, _mm512_and_si512(some, _mm512_set1_epi16(0x7FFF)));
   }
-  return largest_of(most) * 8 / kMost;
+  return largest_of(most) * 8 / kMostOfByte;
 }
 
 // A group of 32 weights: its 16 levels become bytes, and the weights are looked up among them.

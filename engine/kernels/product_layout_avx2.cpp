@@ -75,34 +75,13 @@ VLM_AVX2 void lay_out_wide_weights(const ProductArgs& args, int64_t first, int64
   }
 }
 
-// The largest of a step of bfloat16 numbers without their signs; what is no number is larger than
-// all that are.
-VLM_AVX2 float largest_of(const __m256* values) {
-  const __m256i no_sign = _mm256_set1_epi32(0x7FFFFFFF);
-  __m256i most = _mm256_setzero_si256();
-  for (int64_t i = 0; i < kWordDepth / 8; ++i) {
-    most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(values[i]), no_sign));
-  }
-  alignas(32) uint32_t lanes[8];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), most);
-  const uint32_t bits = *std::max_element(lanes, lanes + 8);
-  float largest;
-  std::memcpy(&largest, &bits, sizeof largest);
-  return largest;
-}
-
 // A step of one row of x in 16 bits, and what they have to be multiplied by.
 VLM_AVX2 float round_row(const uint16_t* from, int64_t count, std::byte* out) {
   __m256 values[kWordDepth / 8];
   for (int64_t i = 0; i < kWordDepth / 8; ++i) {
     values[i] = load_halves(from + std::min(i * 8, count), count - i * 8);
   }
-  const float largest = largest_of(values);
-  // Infinity has no scale: its row is no number.
-  const float scale = largest < 1e-34F ? 0
-                      : !(largest <= std::numeric_limits<float>::max())
-                          ? std::numeric_limits<float>::quiet_NaN()
-                          : largest / kMostOfX;
+  const float largest = largest_of(values), scale = scale_of(largest, kMostOfX);
   const __m256 by = _mm256_set1_ps(scale > 0 ? kMostOfX / largest : 0);
   for (int64_t i = 0; i < kWordDepth / 8; i += 2) {
     const __m256i low = _mm256_cvtps_epi32(_mm256_mul_ps(values[i], by));
@@ -189,6 +168,64 @@ VLM_AVX2 void lay_out_word_weights(const ProductArgs& args, int64_t first, int64
   }
 }
 
+VLM_AVX2 BytesOfAvx2 round_group(const uint16_t* from, int64_t count) {
+  __m256 values[4];
+  for (int64_t i = 0; i < 4; ++i) {
+    values[i] = load_halves(from + std::min(i * 8, count), count - i * 8);
+  }
+  return round_to_bytes(values);
+}
+
+VLM_AVX2 void lay_out_byte_x(const ProductArgs& args, int64_t first, int64_t count, int64_t begin,
+                             int64_t steps, std::byte* out) {
+  const int64_t inputs = args.shape.inputs;
+  alignas(32) int8_t rows[kSide][PackedShape::kGroup];
+  auto* tiles = reinterpret_cast<ByteTile*>(out);
+  for (int64_t step = 0; step < steps; ++step, tiles += 2) {
+    for (int64_t row = 0; row < ceil_div(count, kSide) * kSide; row += kSide) {
+      ByteTile& tile = tiles[row / kSide];
+      for (int64_t group = 0; group < kByteGroups; ++group) {
+        const int64_t at =
+            std::min(inputs, begin + step * kByteDepth + group * PackedShape::kGroup);
+        for (int64_t i = 0; i < kSide; ++i) {
+          const bool there = row + i < count;
+          const BytesOfAvx2 bytes = round_group(
+              args.x + (there ? (first + row + i) * inputs + at : 0), there ? inputs - at : 0);
+          _mm256_store_si256(reinterpret_cast<__m256i*>(rows[i]), bytes.values);
+          tile.scales[group][i] = bytes.scale;
+          tile.shifts[group][i] = -8 * bytes.sum;
+        }
+        turn_tile(reinterpret_cast<const std::byte*>(rows), sizeof rows[0], kByteQuads,
+                  reinterpret_cast<std::byte*>(tile.values[group]));
+      }
+    }
+  }
+}
+
+VLM_AVX2 void lay_out_byte_weights(const ProductArgs& args, int64_t first, int64_t begin,
+                                   int64_t steps, std::byte* out, int64_t stride) {
+  const PackedShape& shape = args.shape;
+  const __m128i low = _mm_set1_epi8(15);
+  for (int64_t i = 0; i < kSpan; ++i, out += stride) {
+    std::memset(out, 0, static_cast<size_t>(steps * kByteRowBytes));
+    if (first + i >= shape.outputs) continue;
+    const std::byte* row = args.weights + (first + i) * shape.row_bytes();
+    const int64_t groups =
+        std::min(steps * kByteGroups, (shape.padded_inputs() - begin) / PackedShape::kGroup);
+    for (int64_t group = 0; group < groups; ++group) {
+      const int64_t at = begin + group * PackedShape::kGroup;
+      std::byte* step = out + group / kByteGroups * kByteRowBytes;
+      auto* to = reinterpret_cast<__m128i*>(step + group % kByteGroups * PackedShape::kGroup);
+      const __m128i both =
+          _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + shape.value_at(at)));
+      _mm_storeu_si128(to, _mm_and_si128(both, low));
+      _mm_storeu_si128(to + 1, _mm_and_si128(_mm_srli_epi16(both, 4), low));
+      const float scale = group_scale(shape, row, at);
+      std::memcpy(step + kByteDepth + group % kByteGroups * sizeof scale, &scale, sizeof scale);
+    }
+  }
+}
+
 }  // namespace
 
 const Layout kWide = {.depth = kWideDepth,
@@ -207,6 +244,14 @@ const Layout kWords = {.depth = kWordDepth,
                        .lay_out_x = lay_out_word_x,
                        .lay_out_weights = lay_out_word_weights,
                        .scale = word_scale};
+const Layout kQuarters = {.depth = kByteDepth,
+                          .row_bytes = kByteRowBytes,
+                          .step_bytes = 2 * sizeof(ByteTile),
+                          .in_place = false,
+                          .block_inputs = 1024,
+                          .lay_out_x = lay_out_byte_x,
+                          .lay_out_weights = lay_out_byte_weights,
+                          .scale = weight_scale};
 
 }  // namespace vlm::tiles
 

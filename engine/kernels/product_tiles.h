@@ -93,6 +93,7 @@ extern const Unit kAvx512;     ///< has_avx512_bfloat16()
 extern const Unit kBytes;      ///< has_avx512_bfloat16(); weights in 8 or 4 bits
 extern const Unit kAvx2Wide;   ///< has_avx2(); bfloat16 weights
 extern const Unit kAvx2Words;  ///< has_avx2(); weights in 8 or 4 bits
+extern const Unit kAvx2Bytes;  ///< has_avx2(); weights in 4 bits, x in 8
 
 /// The scale of an int8 row, 1 of others.
 float weight_scale(const PackedShape& shape, const std::byte* row);

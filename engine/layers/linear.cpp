@@ -30,7 +30,7 @@ constexpr int64_t kFewRowsOfFastType = 4;
 // The same with AVX-512; packed weights they always multiply in less time there.
 constexpr int64_t kFewRowsOfAvx512 = 64;
 // The same where the others go through our own products: of matrix units, of AVX-512 in bfloat16
-// and in bytes, and of AVX2.
+// and in bytes, and of AVX2 likewise.
 struct FewRows {
   int64_t bfloat16, int8, int4;
 
@@ -41,7 +41,8 @@ struct FewRows {
   }
 };
 constexpr FewRows kFewRowsOfUnits = {0, 12, 8}, kFewRowsOfHalves = {kFewRowsOfAvx512, 96, 32},
-                  kFewRowsOfBytes = {kFewRowsOfAvx512, 16, 20}, kFewRowsOfAvx2 = {16, 24, 28};
+                  kFewRowsOfBytes = {kFewRowsOfAvx512, 16, 20}, kFewRowsOfAvx2 = {16, 24, 28},
+                  kFewRowsOfAvx2Bytes = {16, 24, 64};
 // Widened at a time by each thread that packs, in its cache.
 constexpr int64_t kWidenedWeights = int64_t{1} << 15;
 // So many times that a thread takes at once, at most: large pages have one thread each, mostly.
@@ -55,7 +56,7 @@ const std::byte* bytes_of(const at::Tensor& tensor) {
 
 const FewRows& few_rows_beside_products(bool in_bytes) {
   if (has_matrix_units()) return kFewRowsOfUnits;
-  if (!has_avx512_bfloat16()) return kFewRowsOfAvx2;
+  if (!has_avx512_bfloat16()) return in_bytes ? kFewRowsOfAvx2Bytes : kFewRowsOfAvx2;
   return in_bytes ? kFewRowsOfBytes : kFewRowsOfHalves;
 }
 
@@ -203,7 +204,7 @@ std::optional<FewRowsWeights> Linear::few_rows_weights(int64_t rows) const {
   if (bias_.defined() && bias_.scalar_type() != at::kBFloat16) return {};
   const auto* bias =
       bias_.defined() ? static_cast<const uint16_t*>(bias_.const_data_ptr()) : nullptr;
-  return FewRowsWeights{shape(), bytes_of(weights), bias};
+  return FewRowsWeights{shape(), bytes_of(weights), bias, in_bytes_};
 }
 
 std::optional<ProductWeights> Linear::product_weights(const at::Tensor& x) const {
@@ -217,7 +218,7 @@ at::Tensor Linear::multiply_few(const at::Tensor& x, const PackedShape& shape,
   const at::Tensor wide = x.to(at::kFloat).contiguous();
   at::Tensor y = at::empty({x.size(0), shape.outputs}, wide.options());
   matvec_cpu({shape, bytes_of(weights), wide.const_data_ptr<float>(), y.mutable_data_ptr<float>(),
-              x.size(0)});
+              x.size(0), in_bytes_});
   if (bias_.defined()) y.add_(bias_);
   return y.to(x.scalar_type());
 }

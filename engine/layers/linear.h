@@ -31,7 +31,9 @@ struct LinearPart {
 /// How matrices are packed while loading.
 struct Packing {
   PackedFormat format = PackedFormat::kInt8;
-  bool in_bytes = false;  ///< many rows of x are multiplied by byte_products(), which must run
+  /// Rows of x are rounded to 8 bits where that is faster: many are multiplied by byte_products(),
+  /// which must run.
+  bool in_bytes = false;
 };
 
 /// What a product of few rows on the CPU is made of (kernels/laid_out_rows.h).
@@ -39,6 +41,7 @@ struct FewRowsWeights {
   PackedShape shape;
   const std::byte* weights = nullptr;
   const uint16_t* bias = nullptr;  ///< bfloat16 [outputs], or null
+  bool in_bytes = false;           ///< as RowsShape's
 };
 
 /// x · Wᵀ + b with the weights in the model's type, or packed into fewer bits while loading. Few

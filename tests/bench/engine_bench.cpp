@@ -106,7 +106,7 @@ c10::ScalarType product_type(const vlm::ModelInfo& info, vlm::Quantization quant
       quantization == vlm::Quantization::kW8A8 || quantization == vlm::Quantization::kW4A8;
   const bool in_bytes = vlm::byte_products() != nullptr && !vlm::has_matrix_units() &&
                         quantization != vlm::Quantization::kNone &&
-                        (asked || vlm::product_families().front().most_of_x > 0);
+                        (asked || vlm::product_families().front().int8.inputs > 0);
   switch (info.dtype) {
     case vlm::DType::kBFloat16:
       return in_bytes ? c10::ScalarType::Char : c10::ScalarType::BFloat16;

@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -37,8 +38,10 @@ struct Memory {
     madvise(data, kBytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     std::mt19937_64 random(1);
     auto* words = reinterpret_cast<uint64_t*>(data);
-    // Small numbers in every format.
-    for (int64_t i = 0; i < kBytes / 8; ++i) words[i] = random() & 0xBCFFBCFFBCFFBCFFu;
+    // Small numbers in every format, and none too small to be normal.
+    for (int64_t i = 0; i < kBytes / 8; ++i) {
+      words[i] = (random() & 0x80FF80FF80FF80FFu) | 0x3C003C003C003C00u;
+    }
   }
   ~Memory() { munmap(data, kBytes); }
   Memory(const Memory&) = delete;
@@ -77,15 +80,16 @@ double read_gb_s(const Memory& memory) {
 
 // The families in turn, so that what else the machine does meets all of them.
 std::vector<double> product_gb_s(const Memory& memory, const vlm::PackedShape& shape, int64_t rows,
-                                 const std::vector<vlm::MatVecFamily>& families) {
+                                 bool in_bytes, const std::vector<vlm::MatVecFamily>& families) {
   const std::vector<float> x(static_cast<size_t>(rows * shape.inputs), 0.5F);
   std::vector<float> y(static_cast<size_t>(rows * shape.outputs));
   std::vector<double> best(families.size(), 0);
   for (int round = 0; round < kRounds; ++round) {
     for (size_t i = 0; i < families.size(); ++i) {
-      best[i] = std::max(best[i], best_gb_s(memory, shape.bytes(), [&](const std::byte* weights) {
-                           families[i].product({shape, weights, x.data(), y.data(), rows});
-                         }));
+      best[i] =
+          std::max(best[i], best_gb_s(memory, shape.bytes(), [&](const std::byte* weights) {
+                     families[i].product({shape, weights, x.data(), y.data(), rows, in_bytes});
+                   }));
     }
   }
   return best;
@@ -104,12 +108,15 @@ int main(int argc, char** argv) {
     const double read = read_gb_s(memory);
     const char* pages = huge ? "huge" : "4 KiB";
     std::printf("%s pages, reading alone: %.1f\n", pages, read);
-    for (const auto& [name, format] : {std::pair("bfloat16", vlm::PackedFormat::kBFloat16),
-                                       std::pair("int8", vlm::PackedFormat::kInt8),
-                                       std::pair("int4", vlm::PackedFormat::kInt4)}) {
+    for (const auto& [name, format, in_bytes] :
+         {std::tuple("bfloat16", vlm::PackedFormat::kBFloat16, false),
+          std::tuple("int8", vlm::PackedFormat::kInt8, false),
+          std::tuple("int4", vlm::PackedFormat::kInt4, false),
+          std::tuple("w4a8", vlm::PackedFormat::kInt4, true)}) {
       for (const int64_t rows : {1, 2, 4, 6, 8, 12, 16, 24, 32, 64}) {
         std::printf("%s %-8s %2d rows", pages, name, static_cast<int>(rows));
-        const auto rates = product_gb_s(memory, {format, outputs, inputs}, rows, families);
+        const auto rates =
+            product_gb_s(memory, {format, outputs, inputs}, rows, in_bytes, families);
         for (size_t i = 0; i < families.size(); ++i) {
           std::printf("  %s %5.1f %.2f", families[i].name, rates[i], rates[i] / read);
         }

@@ -4,7 +4,8 @@
 // JSON. Each step is followed by one pass over other memory, so that what else the machine does
 // meets both.
 //
-//   step_bench MODEL [--quantization none|int8|int4] [--rows N,N...] [--past TOKENS] [--steps N]
+//   step_bench MODEL [--quantization none|int8|int4|w4a8] [--rows N,N...] [--past TOKENS] [--steps
+//   N]
 //
 //   step          as one piece of work of all threads (decoder/cpu_step.h)
 //   general       as Decoder::forward() does it, in turn with that
@@ -34,6 +35,7 @@
 #include "decoder/decoder.h"
 #include "decoder/step_buffers.h"
 #include "fusion/fusion.h"
+#include "kernels/product.h"
 #include "kernels/shares.h"
 #include "loader/checkpoint.h"
 #include "loader/tensors.h"
@@ -205,8 +207,10 @@ int main(int argc, char** argv) {
     packing = {vlm::PackedFormat::kInt8};
   } else if (quantization == "int4") {
     packing = {vlm::PackedFormat::kInt4};
+  } else if (quantization == "w4a8") {
+    packing = {vlm::PackedFormat::kInt4, vlm::byte_products() != nullptr};
   } else if (quantization != "none") {
-    fail("--quantization is none, int8 or int4");
+    fail("--quantization is none, int8, int4 or w4a8");
   }
   vlm::TensorSource source((*checkpoint)->weights(), at::kCPU, at::kBFloat16, {}, {});
   Bench bench(settings, **checkpoint, source, packing);

@@ -154,6 +154,9 @@ TEST_P(CpuStepOf, any_number_of_threads_has_the_bits_of_the_decoder) {
   expect_same_steps(small_config(), {}, kRows);
   expect_same_steps(small_config(), Packing{PackedFormat::kInt8}, kRows);
   expect_same_steps(small_config(), Packing{PackedFormat::kInt4}, kRows);
+  if (byte_products() == nullptr) return;
+  expect_same_steps(small_config(), Packing{PackedFormat::kInt8, true}, kRows);
+  expect_same_steps(small_config(), Packing{PackedFormat::kInt4, true}, kRows);
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, CpuStepOf, ::testing::Values(1, 2, 5));

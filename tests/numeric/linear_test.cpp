@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "layers/linear.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "kernels/product.h"
+#include "numeric/stored_tensors.h"
 
 namespace vlm {
 namespace {
@@ -36,6 +42,29 @@ TEST(Linear, weights_in_large_pages_stay_where_they_are) {
   const void* before = linear.gpu_matrix().weights;
   EXPECT_TRUE(linear.move_weights(memory));
   EXPECT_EQ(linear.gpu_matrix().weights, before);
+}
+
+// In 8 bits no prompt is rounded otherwise than a step.
+TEST(Linear, few_rows_and_many_are_rounded_alike_group_by_group) {
+  if (byte_products() == nullptr || byte_products()->int4.inputs != PackedShape::kGroup) {
+    GTEST_SKIP() << "x is not rounded group by group here";
+  }
+  test::StoredTensors stored({{"a.weight", at::randn({90, 300}) / 16}});
+  TensorSource source = stored.source(at::kBFloat16);
+  const Packing packing{PackedFormat::kInt4, true};
+  const Linear linear(source, {{"a", 90}}, 300, false, packing);
+  const at::Tensor x = at::randn({300, 300}).to(at::kBFloat16);
+  ASSERT_FALSE(linear.few_rows_weights(x.size(0)));
+  const at::Tensor many = linear.forward(x).to(at::kFloat);
+  double most = 0;
+  for (int64_t row = 0; row < x.size(0); row += 5) {
+    ASSERT_TRUE(linear.few_rows_weights(5));
+    const at::Tensor few = linear.forward(x.narrow(0, row, 5)).to(at::kFloat);
+    const at::Tensor off = (few - many.narrow(0, row, 5)).abs();
+    // One rounding to bfloat16.
+    most = std::max(most, (off / few.abs().clamp_min(1e-3)).max().item<double>());
+  }
+  EXPECT_LT(most, 1.01 / 128);
 }
 
 }  // namespace

@@ -101,8 +101,8 @@ TEST_P(MatVec, parts_of_the_outputs_are_those_of_the_whole) {
     const std::vector<float> whole = product(shape_, bytes, x_, family.product);
     const auto laid_out = family.make_rows();
     // Another matrix's rows before, which leave nothing behind.
-    laid_out->reset(PackedFormat::kInt4, 2 * shape_.inputs, rows + 1, nullptr);
-    laid_out->reset(shape_.format, shape_.inputs, rows, x_.data());
+    laid_out->reset({PackedFormat::kInt4, 2 * shape_.inputs, rows + 1}, nullptr);
+    laid_out->reset({shape_.format, shape_.inputs, rows}, x_.data());
     for (int64_t row = rows - 1; row >= 0; --row) {
       laid_out->lay_out(row, x_.data() + row * shape_.inputs);
     }
@@ -229,6 +229,104 @@ TEST_P(MatVecRows, many_long_ones_equal_the_reference) {
 INSTANTIATE_TEST_SUITE_P(Formats, MatVecRows,
                          ::testing::Values(PackedFormat::kBFloat16, PackedFormat::kInt8,
                                            PackedFormat::kInt4));
+
+// What a kernel that takes x in bytes has to make of it: each group has its own largest.
+std::vector<float> rounded_to_bytes(const std::vector<float>& x, int64_t inputs) {
+  std::vector<float> rounded = x;
+  for (size_t row = 0; row < x.size(); row += static_cast<size_t>(inputs)) {
+    for (int64_t first = 0; first < inputs; first += PackedShape::kGroup) {
+      const auto begin = rounded.begin() + static_cast<int64_t>(row) + first;
+      const auto end = begin + std::min(PackedShape::kGroup, inputs - first);
+      float most = 0;
+      for (auto at = begin; at < end; ++at) most = std::max(most, std::abs(*at));
+      for (auto at = begin; at < end && most > 0; ++at) {
+        *at = std::nearbyint(*at * (kMostOfByte / most)) * (most / kMostOfByte);
+      }
+    }
+  }
+  return rounded;
+}
+
+std::vector<float> product_in_bytes(const PackedShape& shape, const std::vector<std::byte>& weights,
+                                    const std::vector<float>& x, const MatVecFamily& family) {
+  const auto rows = static_cast<int64_t>(x.size()) / shape.inputs;
+  std::vector<float> y(static_cast<size_t>(rows * shape.outputs), -1);
+  family.product({shape, weights.data(), x.data(), y.data(), rows, true});
+  return y;
+}
+
+TEST(MatVecBytes, are_the_products_of_rounded_x_in_any_number_of_rows) {
+  constexpr int64_t kRows = 11;
+  for (const auto& [outputs, inputs] : std::initializer_list<std::pair<int64_t, int64_t>>{
+           {1, 1}, {3, 32}, {4, 95}, {7, 257}, {5, 2051}, {130, 640}, {9, 4500}}) {
+    SCOPED_TRACE(std::to_string(outputs) + " x " + std::to_string(inputs));
+    const PackedShape shape{PackedFormat::kInt4, outputs, inputs};
+    const auto bytes = packed(shape, random_values(outputs * inputs, 7, 0.05f));
+    std::vector<float> x = random_values(kRows * inputs, 8);
+    // A value beside which the others of its group, and no more than those, are small.
+    x[0] = 1000;
+    const std::vector<float> exact = product(shape, bytes, x, matvec_reference);
+    const std::vector<float> wanted =
+        product(shape, bytes, rounded_to_bytes(x, inputs), matvec_reference);
+    for (const MatVecFamily& family : matvec_families()) {
+      SCOPED_TRACE(family.name);
+      const std::vector<float> all = product_in_bytes(shape, bytes, x, family);
+      const double length = std::sqrt(static_cast<double>(inputs));
+      for (size_t i = 0; i < all.size(); ++i) {
+        const double limit = 0.05 * (static_cast<int64_t>(i) < outputs ? 1000 : 4) * length;
+        if (family.takes_bytes) {
+          ASSERT_NEAR(all[i], wanted[i], limit * 2e-6 + 1e-6) << i;
+        } else {
+          ASSERT_NEAR(all[i], exact[i], limit * 6e-5 + 1e-6) << i;
+        }
+      }
+      for (int64_t rows = 1; rows < kRows; ++rows) {
+        const std::vector<float> some(x.begin(), x.begin() + rows * inputs);
+        const std::vector<float> same(all.begin(), all.begin() + rows * outputs);
+        ASSERT_EQ(product_in_bytes(shape, bytes, some, family), same) << rows << " rows";
+      }
+    }
+  }
+}
+
+// All levels but one of each group are the highest, and so is all of x.
+TEST(MatVecBytes, the_largest_sums_fit) {
+  const PackedShape shape{PackedFormat::kInt4, 5, 1024};
+  std::vector<float> weights(5 * 1024, -7);
+  for (size_t i = 0; i < weights.size(); i += PackedShape::kGroup) weights[i] = 8;
+  const auto bytes = packed(shape, weights);
+  for (const float sign : {1.0F, -1.0F}) {
+    const std::vector<float> x(6 * 1024, sign);
+    const std::vector<float> wanted = product(shape, bytes, x, matvec_reference);
+    ASSERT_EQ(wanted[0], -sign * (31 * 7 - 8) * 32);
+    for (const MatVecFamily& family : matvec_families()) {
+      SCOPED_TRACE(family.name);
+      const std::vector<float> got = product_in_bytes(shape, bytes, x, family);
+      for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], 0.01) << i;
+    }
+  }
+}
+
+TEST(MatVecBytes, what_is_no_number_stays_in_its_row) {
+  const PackedShape shape{PackedFormat::kInt4, 3, 70};
+  const auto bytes = packed(shape, random_values(3 * 70, 9, 0.05f));
+  std::vector<float> x = random_values(3 * 70, 10);
+  for (const MatVecFamily& family : matvec_families()) {
+    SCOPED_TRACE(family.name);
+    std::vector<float> odd = x;
+    odd[3] = std::numeric_limits<float>::infinity();
+    odd[2 * 70 + 69] = std::nanf("");
+    const std::vector<float> before = product_in_bytes(shape, bytes, x, family);
+    const std::vector<float> after = product_in_bytes(shape, bytes, odd, family);
+    for (size_t i = 0; i < after.size(); ++i) {
+      if (i / 3 == 1) {
+        ASSERT_EQ(after[i], before[i]);
+      } else {
+        ASSERT_FALSE(std::isfinite(after[i]));
+      }
+    }
+  }
+}
 
 TEST(MatVecValues, zeros_and_what_is_no_number_stay_what_they_are) {
   const float infinite = std::numeric_limits<float>::infinity();

@@ -70,20 +70,21 @@ struct Problem {
     return {sum, size};
   }
 
-  // The same with x and int4's weights rounded as the family says.
+  // The same with x and int4's weights rounded so.
   std::pair<double, double> expected_in_whole_numbers(int64_t row, int64_t output,
-                                                      const ProductFamily& family) const {
-    const auto most_of_x = static_cast<float>(family.most_of_x);
-    constexpr int64_t kGroup = 128;
+                                                      const ProductRounding& rounding) const {
+    const auto most_of_x = static_cast<float>(rounding.most_of_x);
     std::vector<float> values(static_cast<size_t>(shape.inputs));
     unpack_rows(shape, weights.data() + output * shape.row_bytes(), 1, values.data());
     double unit = 0;
-    if (shape.format == PackedFormat::kInt4) unit = round_levels(output, family, values);
+    if (rounding.most_of_int4 > 0 && shape.format == PackedFormat::kInt4) {
+      unit = round_levels(output, rounding.most_of_int4, values);
+    }
     // Factors in 16 bits are rounded themselves.
-    const double slack = family.most_of_int4 > 127 ? unit : 0;
+    const double slack = rounding.most_of_int4 > 127 ? unit : 0;
     double sum = 0, size = 0;
-    for (int64_t first = 0; first < shape.inputs; first += kGroup) {
-      const int64_t count = std::min(kGroup, shape.inputs - first);
+    for (int64_t first = 0; first < shape.inputs; first += rounding.inputs) {
+      const int64_t count = std::min(rounding.inputs, shape.inputs - first);
       const uint16_t* from = x.data() + row * shape.inputs + first;
       float most = 0;
       for (int64_t i = 0; i < count; ++i) most = std::max(most, std::abs(widen(from[i])));
@@ -100,8 +101,7 @@ struct Problem {
   }
 
   // Returns what one is worth.
-  float round_levels(int64_t output, const ProductFamily& family,
-                     std::vector<float>& values) const {
+  float round_levels(int64_t output, int most_of_int4, std::vector<float>& values) const {
     const std::byte* packed = weights.data() + output * shape.row_bytes();
     std::vector<float> scales(static_cast<size_t>(shape.padded_inputs() / PackedShape::kGroup));
     float most = 0;
@@ -109,7 +109,7 @@ struct Problem {
       scales[i] = group_scale(shape, packed, static_cast<int64_t>(i) * PackedShape::kGroup);
       most = std::max(most, std::abs(scales[i]));
     }
-    const float unit = most * 8 / static_cast<float>(family.most_of_int4);
+    const float unit = most * 8 / static_cast<float>(most_of_int4);
     for (size_t i = 0; i < values.size() && unit > 0; ++i) {
       const float scale = scales[i / PackedShape::kGroup];
       const float level = scale == 0 ? 0 : std::nearbyint(values[i] / scale);
@@ -159,7 +159,8 @@ class Product : public ::testing::TestWithParam<Case> {
   }
   void expect_sums(const ProductFamily& family) const {
     const PackedFormat format = problem_.shape.format;
-    const bool rounds_x = format != PackedFormat::kBFloat16 && family.most_of_x > 0;
+    const ProductRounding rounding = family.rounding(format);
+    const bool rounds_x = rounding.inputs > 0;
     // Rounded once to bfloat16; int4's weights once more, each on its own.
     const double per_weight = format == PackedFormat::kInt4 && !rounds_x ? 1.0 / 512 : 0;
     for (const bool biased : {true, false}) {
@@ -168,7 +169,7 @@ class Product : public ::testing::TestWithParam<Case> {
       for (int64_t row = 0; row < problem_.rows; ++row) {
         for (int64_t output = 0; output < problem_.shape.outputs; ++output) {
           auto [sum, size] = !rounds_x ? problem_.expected(row, output)
-                                       : problem_.expected_in_whole_numbers(row, output, family);
+                                       : problem_.expected_in_whole_numbers(row, output, rounding);
           if (biased) sum += static_cast<double>(widen(problem_.bias[static_cast<size_t>(output)]));
           const double limit = std::abs(sum) / 250 + size * (per_weight + kRelative) + 1e-30;
           ASSERT_NEAR(widen(y[static_cast<size_t>(row * problem_.shape.outputs + output)]), sum,
@@ -223,12 +224,29 @@ TEST_P(ProductValues, what_is_no_number_stays_in_its_row) {
       } else if (i / 20 == 9) {
         ASSERT_FALSE(std::isfinite(after[i]));
         // What is infinite has no scale.
-        const bool rounds_x = GetParam().format != PackedFormat::kBFloat16 && family.most_of_x > 0;
-        if (rounds_x) {
+        if (family.rounding(GetParam().format).inputs > 0) {
           ASSERT_TRUE(std::isnan(after[i]));
         }
       } else {
         ASSERT_EQ(after[i], widen(before[i]));
+      }
+    }
+  }
+}
+
+TEST_P(ProductValues, the_largest_sums_fit) {
+  for (const float sign : {1.0F, -1.0F}) {
+    Problem problem(GetParam().format, 40, 1024, 50);
+    // In 4 bits all levels but one of each group are the highest.
+    std::vector<float> weights(40 * 1024, -7);
+    for (size_t i = 0; i < weights.size(); i += PackedShape::kGroup) weights[i] = 8;
+    pack_rows(problem.shape, weights.data(), 40, problem.weights.data());
+    problem.x = narrowed(std::vector<float>(50 * 1024, sign));
+    for (const ProductFamily& family : families(GetParam().format)) {
+      SCOPED_TRACE(family.name);
+      const float sum = -sign * (31 * 7 - 8) * 32;
+      for (const float y : widened(problem.solve(family, 0, 50, false))) {
+        ASSERT_NEAR(y, sum, std::abs(sum) / 100);
       }
     }
   }

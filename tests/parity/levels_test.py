@@ -39,13 +39,13 @@ from original_checkpoint import random_original, write_original
 from original_reference import OriginalReference
 from parity_test import compare_partials, engine_request
 from reference import Reference
-from rounded import copy_rounded, multiply_in_bytes, round_pictures, round_weights
+from rounded import copy_rounded, multiply_groups_in_bytes, multiply_in_bytes, round_pictures, round_weights
 
 SEED = int(os.environ.get("VLM_SEED", "0"))
 MODELS = int(os.environ.get("VLM_LEVEL_MODELS", "6"))
 # One rounding of the type; of float32 what sums in other orders come to.
 UNITS = {"bfloat16": 2.0 ** -8, "float16": 2.0 ** -11, "float32": 1e-5}
-# Form of the weights: those it has in memory, and how many rows at most are multiplied without rounding them.
+# Form of the weights: those it has in memory, and how many rows at most AVX-512 multiplies without rounding them.
 BYTES = {"w8a8": ("int8", 16), "w4a8": ("int4", 20)}
 # In bytes the two differ by an 8-bit rounding wherever they differ at all, which goes on through the layers.
 BYTES_FACTOR = 3.0
@@ -135,7 +135,7 @@ def expect(reference, request, inputs):
 
 
 def prepare(directory, seed, family, dtype, quantization, in_bytes):
-    """A model with its requests and what the reference makes of them, `in_bytes` where products are."""
+    """A model with its requests and what the reference makes of them; `in_bytes`: the level whose products are, or None."""
     spec, arguments, half, full = write_model(directory, seed, family, dtype)
     weights, few_rows = BYTES.get(quantization, (quantization, 0))
     if weights != "none":
@@ -143,10 +143,12 @@ def prepare(directory, seed, family, dtype, quantization, in_bytes):
         copy_rounded(full.model, half.model)
     if quantization in BYTES:
         round_pictures(half.model)
-    if in_bytes:
+    if in_bytes == "avx512-bfloat16":
         multiply_in_bytes(half.model, weights, few_rows)
     elif quantization in BYTES:
         round_pictures(full.model)
+    if in_bytes == "avx2":
+        multiply_groups_in_bytes(half.model)
     model = Model(f"{'/'.join(family)}, seed {seed}, {dtype}, {quantization}", spec, arguments, half, full, dtype,
                   BYTES_FACTOR if in_bytes else FACTOR)
     model.requests = cases.make_requests(seed, spec)
@@ -279,8 +281,9 @@ def levels_for(quantization):
 
 
 def in_bytes(level, quantization):
-    """Elsewhere they have 15 bits, which rounds x no more than bfloat16 does."""
-    return quantization in BYTES and level == "avx512-bfloat16"
+    """The level whose products round x to 8 bits, or None: elsewhere they have 15 bits, which rounds x no more than
+    bfloat16 does."""
+    return level if (level, quantization) in {("avx512-bfloat16", "w8a8"), ("avx512-bfloat16", "w4a8"), ("avx2", "w4a8")} else None
 
 
 @pytest.mark.parametrize(("dtype", "quantization"), EXCEPTIONS)

@@ -75,7 +75,7 @@ def test_a_batch_gives_each_request_what_it_gets_alone(engine, tmp_path, quantiz
 
 
 def multiplies_bytes(engine):
-    """As README says: AVX-512 with VNNI and BF16, no AMX; with AVX2 alone numbers of 15 bits."""
+    """As README says: AVX-512 with VNNI and BF16, no AMX; with AVX2 alone numbers of 15 bits, or of 8 with 4-bit weights."""
     return engine.level in ("avx2", "avx512-bfloat16")
 
 

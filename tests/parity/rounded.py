@@ -63,10 +63,10 @@ def copy_rounded(source, target):
         module.weight = parameter(rounded.weight, module.weight)
 
 
-def round_rows(x):
-    """x in 8 bits, each STEP values with a scale that meets the largest."""
+def round_rows(x, step=STEP):
+    """x in 8 bits, each `step` values with a scale that meets the largest."""
     inputs = x.shape[-1]
-    steps = torch.nn.functional.pad(x.float(), (0, -inputs % STEP)).unflatten(-1, (-1, STEP))
+    steps = torch.nn.functional.pad(x.float(), (0, -inputs % step)).unflatten(-1, (-1, step))
     scale = steps.abs().amax(-1, keepdim=True) / 127
     rounded = torch.where(scale > 0, (steps / scale.clamp_min(1e-36)).round() * scale, 0.0)
     return rounded.flatten(-2)[..., :inputs].to(x.dtype)
@@ -78,8 +78,15 @@ def round_pictures(model):
         module.weight = parameter(torch.from_numpy(rounded_int8(module.weight.detach().float().numpy())), module.weight)
 
 
+def multiply_groups_in_bytes(model):
+    """Lets all products with int4's weights round x, group by group: with AVX2."""
+    for name, module in decoder_matrices(model):
+        if not name.endswith("lm_head"):
+            module.register_forward_pre_hook(lambda _module, args: (round_rows(args[0], GROUP),))
+
+
 def multiply_in_bytes(model, quantization, few_rows):
-    """Lets the products of more than `few_rows` rows round x."""
+    """Lets the products of more than `few_rows` rows round x: with AVX-512."""
     def round_input(_module, args):
         x = args[0]
         return (round_rows(x),) if x.numel() // x.shape[-1] > few_rows else args
