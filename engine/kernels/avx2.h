@@ -18,10 +18,15 @@
 
 namespace vlm {
 
-/// Adds now. (Left alone, GCC 12 finds all that a sum of whole numbers is made of first, and has no
-/// registers for that many.)
-VLM_AVX2 VLM_INLINE inline void add_words(__m256i& sum, __m256i value) {
-  asm("vpaddw %1, %0, %0" : "+x"(sum) : "x"(value));
+// Sums of whole numbers, added to where they are. Left alone, GCC 12 either finds all that a sum is
+// made of first, for which there are no registers, or moves each sum from one register to another.
+
+VLM_AVX2 VLM_INLINE inline void add_to_words(__m256i& sums, __m256i values) {
+  asm("vpaddw %1, %0, %0" : "+x"(sums) : "x"(values));
+}
+
+VLM_AVX2 VLM_INLINE inline void add_to_longs(__m256i& sums, __m256i values) {
+  asm("vpaddd %1, %0, %0" : "+x"(sums) : "x"(values));
 }
 
 /// Eight bfloat16 numbers.

@@ -77,8 +77,8 @@ VLM_AVX2 VLM_INLINE inline void multiply_words(const std::byte* weights, int64_t
       int both;
       std::memcpy(&both, weights + i * stride, sizeof both);
       const __m256i weight = _mm256_set1_epi32(both);
-      all[i][0] = _mm256_add_epi32(all[i][0], _mm256_madd_epi16(weight, low));
-      all[i][1] = _mm256_add_epi32(all[i][1], _mm256_madd_epi16(weight, high));
+      add_to_longs(all[i][0], _mm256_madd_epi16(weight, low));
+      add_to_longs(all[i][1], _mm256_madd_epi16(weight, high));
     }
   }
   VLM_UNROLL
@@ -125,8 +125,8 @@ VLM_AVX2 VLM_INLINE inline void multiply_bytes(const std::byte* weights, int64_t
       int four;
       std::memcpy(&four, levels + i * stride + quad * 4, sizeof four);
       const __m256i weight = _mm256_set1_epi32(four);
-      add_words(all[i][0], _mm256_maddubs_epi16(weight, low));
-      add_words(all[i][1], _mm256_maddubs_epi16(weight, high));
+      add_to_words(all[i][0], _mm256_maddubs_epi16(weight, low));
+      add_to_words(all[i][1], _mm256_maddubs_epi16(weight, high));
     }
   }
   const std::byte* scales = weights + kByteDepth + group * sizeof(float);
