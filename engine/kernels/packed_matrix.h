@@ -34,7 +34,8 @@ struct PackedShape {
   /// Inputs with the padding.
   VLM_HOST_DEVICE int64_t padded_inputs() const {
     const int64_t unit = format == PackedFormat::kInt4 ? 8 * kGroup : kGroup;
-    return format == PackedFormat::kBFloat16 ? inputs : (inputs + unit - 1) / unit * unit;
+    // Units are powers of two; a division by either is slow where rows are walked group by group.
+    return format == PackedFormat::kBFloat16 ? inputs : (inputs + unit - 1) & -unit;
   }
   /// Bytes from one row to the next.
   VLM_HOST_DEVICE int64_t row_bytes() const {
