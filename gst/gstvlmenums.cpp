@@ -37,8 +37,8 @@ GType quantization_type() {
       {nick(vlm::Quantization::kNone), "Weights as the data type says", "none"},
       {nick(vlm::Quantization::kInt8), "Weights in 8 bits", "int8"},
       {nick(vlm::Quantization::kInt4), "Weights in 4 bits", "int4"},
-      {nick(vlm::Quantization::kW8A8), "Weights, pictures and prompts in 8 bits", "w8a8"},
-      {nick(vlm::Quantization::kW4A8), "Weights in 4, pictures and prompts in 8 bits", "w4a8"},
+      {nick(vlm::Quantization::kW8A8), "Weights in 8 bits, multiplied in 8 bits", "w8a8"},
+      {nick(vlm::Quantization::kW4A8), "Weights in 4 bits, multiplied in 8 bits", "w4a8"},
       {0, nullptr, nullptr},
   }};
   static const GType type = register_enum("GstVlmQuantization", values);

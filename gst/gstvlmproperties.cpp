@@ -76,9 +76,9 @@ void install_model(GObjectClass* klass) {
    * CPU that multiplies bytes faster than 16-bit numbers (AVX-512 with VNNI and BF16, no
    * AMX, dtype bfloat16), also hold the vision tower's weights in 8 bits and round what
    * pictures and prompts are multiplied by to 8 bits, with a scale for each 128 values.
-   * With AVX2 alone they hold the tower's so, too; there 15 bits are as fast as 8, but with
-   * weights in 4 bits: w4a8 rounds all that meets those to 8 bits, with a scale for each 32
-   * values, also in the steps that write the text.
+   * With AVX2 alone they hold the tower's so, too; there 15 bits are as fast as 8, except with
+   * weights in 4 bits, where w4a8 rounds what meets those to 8 bits, with a scale for each
+   * 32 values, in the steps that write the text, too.
    *
    * Since: 0.1
    */
@@ -87,8 +87,8 @@ void install_model(GObjectClass* klass) {
       g_param_spec_enum(
           "quantization", "Quantization",
           "How the language model's weights are held: in 8 or 4 bits they take less memory and are "
-          "faster and less exact; w8a8 and w4a8 read pictures and prompts in 8 bits, too, where "
-          "that is faster",
+          "faster and less exact; w8a8 and w4a8 are multiplied in 8 bits, too, where that is "
+          "faster",
           quantization_type(), nick(DEFAULT_QUANTIZATION), kReady));
   /**
    * GstVlmDescribe:trace:

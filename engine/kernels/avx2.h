@@ -11,10 +11,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 
 #include "kernels/cpu.h"
 #include "kernels/packed_matrix.h"
+#include "kernels/row_scale.h"
 
 namespace vlm {
 
@@ -72,13 +72,6 @@ VLM_AVX2 inline float largest_of(const __m256 (&values)[kCount]) {
   return largest;
 }
 
-/// What numbers of which `largest` becomes `top` are to be multiplied by again; infinity has none.
-inline float scale_of(float largest, float top) {
-  if (largest < 1e-34F) return 0;
-  const bool finite = largest <= std::numeric_limits<float>::max();
-  return finite ? largest / top : std::numeric_limits<float>::quiet_NaN();
-}
-
 /// 8 × 8 numbers of 32 bits: rows become columns.
 VLM_AVX2 VLM_INLINE inline void transpose(__m256i* rows) {
   __m256i half[8];
@@ -106,13 +99,13 @@ VLM_AVX2 VLM_INLINE inline void transpose(__m256i* rows) {
 /// 32 numbers in 8 bits: value = byte · scale.
 struct BytesOfAvx2 {
   __m256i values;  ///< those with even numbers in the low half, those with odd ones in the high one
-  float scale;     ///< 0 where all are 0, and no number where one is none
+  float scale;     ///< as RowScale's
   int32_t sum;     ///< of the values
 };
 
 VLM_AVX2 inline BytesOfAvx2 round_to_bytes(const __m256 (&numbers)[4]) {
-  const float largest = largest_of(numbers), scale = scale_of(largest, kMostOfByte);
-  const __m256 by = _mm256_set1_ps(scale > 0 ? kMostOfByte / largest : 0);
+  const RowScale own(largest_of(numbers), kMostOfByte);
+  const __m256 by = _mm256_set1_ps(own.inverse);
   __m256i whole[4];
   VLM_UNROLL
   for (int i = 0; i < 4; ++i) whole[i] = _mm256_cvtps_epi32(_mm256_mul_ps(numbers[i], by));
@@ -126,7 +119,7 @@ VLM_AVX2 inline BytesOfAvx2 round_to_bytes(const __m256 (&numbers)[4]) {
                        0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
   const __m256i split = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(in_order, even_first), 0xD8);
   const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), split);
-  return {split, scale, total(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
+  return {split, own.scale, total(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
 }
 
 }  // namespace vlm

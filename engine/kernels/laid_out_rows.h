@@ -21,7 +21,7 @@ struct MatVecPart {
 struct RowsShape {
   PackedFormat format = PackedFormat::kBFloat16;  ///< of the weights that they are to meet
   int64_t inputs = 0, rows = 0;
-  bool in_bytes = false;  ///< as MatVecArgs'
+  bool in_bytes = false;  ///< as MatVecArgs has it
 };
 
 /// Rows of x as the kernels of few rows want them (matvec_cpu()), for callers that share out the

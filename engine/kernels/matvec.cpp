@@ -4,13 +4,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
+#include <iterator>
 #include <memory>
 #include <vector>
 
 #include "kernels/cpu.h"
 #include "kernels/matvec_kernels.h"
 #include "kernels/packed_matrix.h"
+#include "kernels/row_scale.h"
 
 namespace vlm {
 namespace {
@@ -23,7 +24,9 @@ constexpr int64_t kTileBytes = 1 << 14;
 // x in the order in which the kernels meet the weights (matvec_kernels.h), in memory that is there
 // already.
 void lay_out_wide(const PackedShape& shape, const float* x, MatVecInput& input) {
-  std::fill(input.wide.begin(), input.wide.end(), 0.0F);
+  // Of the last ones not all are met.
+  std::fill(input.wide.end() - std::min<int64_t>(16, std::ssize(input.wide)), input.wide.end(),
+            0.0F);
   for (int64_t i = 0; i < shape.inputs; ++i) {
     input.wide[static_cast<size_t>(i / 16 * 16 + i % 2 * 8 + i % 16 / 2)] = x[i];
   }
@@ -59,39 +62,29 @@ VLM_INLINE inline void round_group(const float* x, int64_t count, float inverse,
   for (int64_t k = count; k < kGroup; ++k) out[k] = 0;
 }
 
-// What `largest` becomes `top` with, and what numbers are multiplied by for that; what is no number
-// makes every sum none either, through the scale.
-struct Scale {
-  VLM_INLINE Scale(float largest, float top)
-      : finite(largest <= std::numeric_limits<float>::max()),
-        scale(finite ? largest / top : std::numeric_limits<float>::quiet_NaN()),
-        inverse(std::isnormal(scale) ? top / largest : 0) {}
-  bool finite;
-  float scale, inverse;
-};
-
-// Calls `work(group, values of x, how many)`.
-template <typename Work>
-VLM_INLINE inline void by_groups(const PackedShape& shape, const float* x, const Work& work) {
-  const int64_t groups = shape.padded_inputs() / kGroup;
-  for (int64_t group = 0; group < groups; ++group) {
-    const int64_t at = std::min(group * kGroup, shape.inputs);
-    work(group, x + at, std::min(kGroup, shape.inputs - at));
+// A row in 16 bits: calls `put(group, values)`, returns their scale.
+template <typename Put>
+VLM_INLINE inline float round_row(const PackedShape& shape, const float* x, const Put& put) {
+  const RowScale row(largest_of(x, shape.inputs), kMatVecTop);
+  const int64_t inputs = row.finite ? shape.inputs : 0;
+  for (int64_t group = 0; group < shape.padded_inputs() / kGroup; ++group) {
+    const int64_t at = std::min(group * kGroup, inputs);
+    int16_t values[kGroup];
+    round_group(x + at, std::min(kGroup, inputs - at), row.inverse, values);
+    put(group, values);
   }
+  return row.scale;
 }
 
-VLM_INLINE inline void round_row(const PackedShape& shape, const float* x, MatVecInput& input) {
-  const Scale row(largest_of(x, shape.inputs), kMatVecTop);
-  input.scale = row.scale;
+VLM_INLINE inline void lay_out_values(const PackedShape& shape, const float* x,
+                                      MatVecInput& input) {
   int16_t* to = input.values.data();
-  by_groups(shape, x, [&](int64_t group, const float* from, int64_t count) VLM_INLINE {
-    int16_t values[kGroup];
-    round_group(from, row.finite ? count : 0, row.inverse, values);
+  input.scale = round_row(shape, x, [&](int64_t group, const int16_t(&values)[kGroup]) VLM_INLINE {
     std::copy_n(values, kGroup, to + group * kGroup);
   });
 }
 
-// Values and what the weights' offset adds to their sums where the kernels look for them.
+// The group's values, and what the weights' offset adds to its sum.
 VLM_INLINE inline void put_group(const int16_t (&values)[kGroup], int64_t group, Int4Words& to) {
   constexpr int64_t kStride = Int4Words::kStride, kSteps = kGroup / kStride;
   int32_t sum = 0;
@@ -105,15 +98,10 @@ VLM_INLINE inline void put_group(const int16_t (&values)[kGroup], int64_t group,
   }
 }
 
-VLM_INLINE inline void round_to_words(const PackedShape& shape, const float* x,
-                                      MatVecInput& input) {
-  const Scale row(largest_of(x, shape.inputs), kMatVecTop);
-  input.scale = row.scale;
+VLM_INLINE inline void lay_out_words(const PackedShape& shape, const float* x, MatVecInput& input) {
   Int4Words* to = input.words.data();
-  by_groups(shape, x, [&](int64_t group, const float* from, int64_t count) VLM_INLINE {
-    int16_t values[kGroup];
-    round_group(from, row.finite ? count : 0, row.inverse, values);
-    put_group(values, group % Int4Words::kGroups, to[group / Int4Words::kGroups]);
+  input.scale = round_row(shape, x, [&](int64_t group, const int16_t(&values)[kGroup]) VLM_INLINE {
+    put_group(values, group % kInt4Groups, to[group / kInt4Groups]);
   });
 }
 
@@ -137,9 +125,9 @@ class PlainRows final : public LaidOutRows {
           break;
         case PackedFormat::kInt4:
           if (in_bytes_) {
-            input.bytes.resize(padded / Int4Words::kInputs);
+            input.bytes.resize(padded / kInt4Inputs);
           } else {
-            input.words.resize(padded / Int4Words::kInputs);
+            input.words.resize(padded / kInt4Inputs);
           }
           break;
       }
@@ -152,9 +140,9 @@ class PlainRows final : public LaidOutRows {
     if (in_bytes_) return kernels_.lay_out_bytes(shape_, x, input);
     with_vectors([&]() VLM_INLINE {
       if (shape_.format == PackedFormat::kInt8) {
-        round_row(shape_, x, input);
+        lay_out_values(shape_, x, input);
       } else {
-        round_to_words(shape_, x, input);
+        lay_out_words(shape_, x, input);
       }
     });
   }

@@ -13,14 +13,14 @@
 namespace vlm {
 namespace {
 
-constexpr int64_t kPairs = Int4Words::kGroups / 2;
+constexpr int64_t kPairs = kInt4Groups / 2;
 constexpr int64_t kPairBytes = PackedShape::kGroup;  // of two groups' weights
 constexpr int64_t kPairInputs = 2 * PackedShape::kGroup;
 
 // x in 16 bits: weights of every fourth input are 16-bit numbers.
 struct Words {
   using Groups = Int4Words;
-  static constexpr auto kRows = &MatVecInput::words;
+  static constexpr auto kLaidOut = &MatVecInput::words;
   struct Weights {
     __m256i steps[4];
   };
@@ -37,15 +37,16 @@ struct Words {
                                              _mm256_madd_epi16(w.steps[3], load(x + 48))));
   }
   VLM_AVX2 VLM_INLINE static __m256i add(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
-  VLM_AVX2 VLM_INLINE static __m256i groups(__m256i sums) { return sums; }
+  VLM_AVX2 VLM_INLINE static __m256i widen(__m256i sums) { return sums; }
   VLM_AVX2 VLM_INLINE static __m256 scaled(__m256 scales, const Int4Words&) { return scales; }
   static float row_scale(const MatVecInput& input) { return input.scale; }
 };
 
-// x in 8 bits: weights of every second input are bytes, and a group's sum fits 16 bits.
+// x in 8 bits: weights of every second input are bytes, and sums of half a group fit 16 bits.
+static_assert(PackedShape::kGroup / 2 * 15 * (kMostOfByte + 1) < 1 << 15);
 struct Bytes {
   using Groups = Int4Bytes;
-  static constexpr auto kRows = &MatVecInput::bytes;
+  static constexpr auto kLaidOut = &MatVecInput::bytes;
   struct Weights {
     __m256i steps[2];
   };
@@ -59,7 +60,7 @@ struct Bytes {
                             _mm256_maddubs_epi16(w.steps[1], load(x + 32)));
   }
   VLM_AVX2 VLM_INLINE static __m256i add(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
-  VLM_AVX2 VLM_INLINE static __m256i groups(__m256i sums) {
+  VLM_AVX2 VLM_INLINE static __m256i widen(__m256i sums) {
     return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
   }
   VLM_AVX2 VLM_INLINE static __m256 scaled(__m256 scales, const Int4Bytes& x) {
@@ -111,7 +112,7 @@ VLM_AVX2 VLM_INLINE inline void add_groups(const RowStarts<kRows, typename X::Gr
   for (int row = 0; row < kRows; ++row) {
     const typename X::Groups& x = rows.x[row][at];
     const __m256i a = folded[0][row], b = folded[1][row];
-    const __m256i sum = X::groups(X::add(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b)));
+    const __m256i sum = X::widen(X::add(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b)));
     const __m256i whole = _mm256_add_epi32(sum, load(x.shifts));
     sums[row] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(whole), X::scaled(scale, x), sums[row]);
   }
@@ -119,9 +120,8 @@ VLM_AVX2 VLM_INLINE inline void add_groups(const RowStarts<kRows, typename X::Gr
 
 template <typename X, int kRows>
 VLM_AVX2 void multiply(const MatVecTask& task, int64_t begin, int64_t end) {
-  constexpr int64_t kGroups = Int4Words::kGroups;
   const int64_t groups = task.shape.padded_inputs() / PackedShape::kGroup;
-  const RowStarts<kRows, typename X::Groups> rows(task, X::kRows);
+  const RowStarts<kRows, typename X::Groups> rows(task, X::kLaidOut);
   const std::byte* w = task.row(begin);
   for (int64_t output = begin; output < end; ++output) {
     __m256 sums[kRows];
@@ -130,9 +130,9 @@ VLM_AVX2 void multiply(const MatVecTask& task, int64_t begin, int64_t end) {
       const int64_t last = std::min(groups, first + PackedShape::kRun / PackedShape::kGroup);
       const std::byte* scales = w;
       w += (last - first) * static_cast<int64_t>(sizeof(uint16_t));
-      for (int64_t at = first; at < last; at += kGroups) {
-        add_groups<X, kRows>(rows, at / kGroups, scales, w, sums);
-        scales += kGroups * sizeof(uint16_t);
+      for (int64_t at = first; at < last; at += kInt4Groups) {
+        add_groups<X, kRows>(rows, at / kInt4Groups, scales, w, sums);
+        scales += kInt4Groups * sizeof(uint16_t);
         w += kPairs * kPairBytes;
       }
     }
@@ -158,8 +158,8 @@ VLM_AVX2 void lay_out_bytes_avx2(const PackedShape& shape, const float* x, MatVe
     __m256 numbers[4];
     for (int64_t i = 0; i < 4; ++i) numbers[i] = _mm256_loadu_ps(from + i * 8);
     const BytesOfAvx2 bytes = round_to_bytes(numbers);
-    Int4Bytes& to = input.bytes[static_cast<size_t>(group / Int4Words::kGroups)];
-    const int64_t own = group % Int4Words::kGroups;
+    Int4Bytes& to = input.bytes[static_cast<size_t>(group / kInt4Groups)];
+    const int64_t own = group % kInt4Groups;
     auto* values = reinterpret_cast<__m128i*>(to.values + first_value<Int4Bytes>(own));
     _mm_store_si128(values, _mm256_castsi256_si128(bytes.values));
     _mm_store_si128(values + 2, _mm256_extracti128_si256(bytes.values, 1));

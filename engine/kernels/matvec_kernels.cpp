@@ -111,10 +111,9 @@ void int4_portable(const MatVecTask& task, int64_t begin, int64_t end) {
         unpack_group(w, levels);
         uint16_t scale;
         std::memcpy(&scale, scales + (group - first) * sizeof scale, sizeof scale);
-        const int64_t own = group % Int4Words::kGroups;
+        const int64_t own = group % kInt4Groups;
         for (int row = 0; row < kRows; ++row) {
-          const Int4Words& x =
-              task.inputs[row].words[static_cast<size_t>(group / Int4Words::kGroups)];
+          const Int4Words& x = task.inputs[row].words[static_cast<size_t>(group / kInt4Groups)];
           const int32_t sum = multiply_group(levels, x.values + first_value<Int4Words>(own));
           sums[row] += static_cast<float>(sum + x.shifts[group_place(own)]) * widen(scale);
         }

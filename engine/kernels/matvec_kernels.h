@@ -15,38 +15,39 @@ namespace vlm {
 constexpr int64_t kMatVecRows = 4;   ///< rows of x that a kernel takes at most
 constexpr float kMatVecTop = 16383;  ///< of a rounded x: 15 bits, so that sums of products fit 32
 
-/// kInt4: eight groups of a row of x in the order in which kernels of 256 bits meet the weights:
-/// two groups at a time, of every kStride inputs the first ones of both, then the second ones … Of
-/// the groups' sums and scales those of 0, 2, 4, 6 stand before those of 1, 3, 5, 7. In kStride 4,
-/// for whole numbers of 16 bits: x = value · the row's scale.
+constexpr int64_t kInt4Groups = 8;  ///< of kInt4 that kernels scale at a time
+constexpr int64_t kInt4Inputs = kInt4Groups * PackedShape::kGroup;
+
+/// kInt4: kInt4Groups groups of a row of x in the order in which kernels of 256 bits meet the
+/// weights: two groups at a time, of every kStride inputs the first ones of both, then the second
+/// ones … Of the groups' sums and scales those of 0, 2, 4, 6 stand before those of 1, 3, 5, 7. For
+/// whole numbers of 16 bits: x = value · the row's scale.
 struct alignas(64) Int4Words {
-  static constexpr int64_t kGroups = 8, kInputs = kGroups * PackedShape::kGroup;
-
-  int16_t values[kInputs];
-  /// −8 · the sum of each group's values, which takes the weights' offset back.
-  int32_t shifts[kGroups];
-
   static constexpr int64_t kStride = 4;
+
+  int16_t values[kInt4Inputs];
+  /// −8 · the sum of each group's values, which takes the weights' offset back.
+  int32_t shifts[kInt4Groups];
 };
 
-/// The same in kStride 2, for whole numbers of 8 bits: x = value · scale.
+/// The same for whole numbers of 8 bits: x = value · scale.
 struct alignas(64) Int4Bytes {
-  int8_t values[Int4Words::kInputs];
-  int32_t shifts[Int4Words::kGroups];
-  float scales[Int4Words::kGroups];
-
   static constexpr int64_t kStride = 2;
+
+  int8_t values[kInt4Inputs];
+  int32_t shifts[kInt4Groups];
+  float scales[kInt4Groups];
 };
 
-/// Where a group's first value stands in either; those of the next kStride inputs follow it, and
-/// the second of each kStride stand 2 · 32 / kStride behind it.
+/// Where a group's first value stands in either. Inputs kStride, 2 · kStride … of the group follow
+/// it; input 1 stands 2 · kGroup / kStride behind it, and so on.
 template <typename Groups>
 constexpr int64_t first_value(int64_t group) {
   const int64_t together = 2 * PackedShape::kGroup;
   return group / 2 * together + group % 2 * PackedShape::kGroup / Groups::kStride;
 }
 constexpr int64_t group_place(int64_t group) {
-  return group / 2 + group % 2 * Int4Words::kGroups / 2;
+  return group / 2 + group % 2 * kInt4Groups / 2;
 }
 
 /// One row of x as the kernels read it.

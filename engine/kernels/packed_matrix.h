@@ -77,7 +77,8 @@ struct MatVecArgs {
   const float* x = nullptr;            ///< [rows, inputs]
   float* y = nullptr;                  ///< [rows, outputs]
   int64_t rows = 0;
-  bool in_bytes = false;  ///< kInt4: x may be rounded to 8 bits where that is faster
+  /// kInt4: x is rounded to 8 bits, each group with a scale, where a family is faster by it.
+  bool in_bytes = false;
 };
 
 /// Reads each weight once from memory for a few rows of x, so that they cost one pass over it;

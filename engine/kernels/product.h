@@ -29,9 +29,9 @@ struct ProductRounding {
 };
 
 /// One processor's way: weights become bfloat16 or float32 part by part (int4's rounded once more),
-/// products are summed in float32, scaled, biased and rounded once. Values below the smallest
-/// normal number may count as 0. A row's result does not depend on the other rows. Spreads the
-/// outputs over libtorch's threads. Reentrant.
+/// or they and x whole numbers (ProductRounding); products are summed in float32, scaled, biased
+/// and rounded once. Values below the smallest normal number may count as 0. A row's result does
+/// not depend on the other rows. Spreads the outputs over libtorch's threads. Reentrant.
 struct ProductFamily {
   const char* name;
   /// One or more, of the same x, rows, inputs and format.

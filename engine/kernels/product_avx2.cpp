@@ -109,7 +109,8 @@ VLM_AVX2 void multiply_word_block(const Block& block) {
   }
 }
 
-// The same of one group with x in 8 bits: the sums of its products fit 16 bits.
+// The same of one group with x in 8 bits: sums of half its products fit 16 bits.
+static_assert(PackedShape::kGroup / 2 * 15 * (kMostOfByte + 1) < 1 << 15);
 VLM_AVX2 VLM_INLINE inline void multiply_bytes(const std::byte* weights, int64_t stride,
                                                const ByteTile& x, int64_t group, float* sums) {
   __m256i all[kOutputs][kRegisters];
@@ -200,7 +201,7 @@ VLM_AVX2 void finish_avx2(const ProductArgs& args, const Factors& factors, int64
 const Unit kAvx2Wide = {.layout = kWide, .multiply = multiply_wide_block, .finish = finish_avx2};
 const Unit kAvx2Words = {.layout = kWords, .multiply = multiply_word_block, .finish = finish_avx2};
 const Unit kAvx2Bytes = {
-    .layout = kQuarters, .multiply = multiply_byte_block, .finish = finish_avx2};
+    .layout = kBytesByGroup, .multiply = multiply_byte_block, .finish = finish_avx2};
 
 }  // namespace vlm::tiles
 

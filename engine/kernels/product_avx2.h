@@ -45,7 +45,7 @@ struct ByteTile {
   /// What the levels, 8 too large, add to the sums of products, taken back.
   int32_t shifts[kByteGroups][kSide];
 };
-extern const Layout kQuarters;
+extern const Layout kBytesByGroup;
 
 }  // namespace vlm::tiles
 

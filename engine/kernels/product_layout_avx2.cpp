@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "kernels/avx2.h"
 #include "kernels/bfloat16.h"
@@ -81,8 +80,8 @@ VLM_AVX2 float round_row(const uint16_t* from, int64_t count, std::byte* out) {
   for (int64_t i = 0; i < kWordDepth / 8; ++i) {
     values[i] = load_halves(from + std::min(i * 8, count), count - i * 8);
   }
-  const float largest = largest_of(values), scale = scale_of(largest, kMostOfX);
-  const __m256 by = _mm256_set1_ps(scale > 0 ? kMostOfX / largest : 0);
+  const RowScale own(largest_of(values), kMostOfX);
+  const __m256 by = _mm256_set1_ps(own.inverse);
   for (int64_t i = 0; i < kWordDepth / 8; i += 2) {
     const __m256i low = _mm256_cvtps_epi32(_mm256_mul_ps(values[i], by));
     const __m256i high = _mm256_cvtps_epi32(_mm256_mul_ps(values[i + 1], by));
@@ -90,7 +89,7 @@ VLM_AVX2 float round_row(const uint16_t* from, int64_t count, std::byte* out) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i * 16),
                         _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8));
   }
-  return scale;
+  return own.scale;
 }
 
 VLM_AVX2 void lay_out_word_x(const ProductArgs& args, int64_t first, int64_t count, int64_t begin,
@@ -202,17 +201,18 @@ VLM_AVX2 void lay_out_byte_x(const ProductArgs& args, int64_t first, int64_t cou
   }
 }
 
+// Rows are padded to more inputs than a step has.
 VLM_AVX2 void lay_out_byte_weights(const ProductArgs& args, int64_t first, int64_t begin,
                                    int64_t steps, std::byte* out, int64_t stride) {
   const PackedShape& shape = args.shape;
   const __m128i low = _mm_set1_epi8(15);
   for (int64_t i = 0; i < kSpan; ++i, out += stride) {
-    std::memset(out, 0, static_cast<size_t>(steps * kByteRowBytes));
-    if (first + i >= shape.outputs) continue;
+    if (first + i >= shape.outputs) {
+      std::memset(out, 0, static_cast<size_t>(steps * kByteRowBytes));
+      continue;
+    }
     const std::byte* row = args.weights + (first + i) * shape.row_bytes();
-    const int64_t groups =
-        std::min(steps * kByteGroups, (shape.padded_inputs() - begin) / PackedShape::kGroup);
-    for (int64_t group = 0; group < groups; ++group) {
+    for (int64_t group = 0; group < steps * kByteGroups; ++group) {
       const int64_t at = begin + group * PackedShape::kGroup;
       std::byte* step = out + group / kByteGroups * kByteRowBytes;
       auto* to = reinterpret_cast<__m128i*>(step + group % kByteGroups * PackedShape::kGroup);
@@ -244,14 +244,14 @@ const Layout kWords = {.depth = kWordDepth,
                        .lay_out_x = lay_out_word_x,
                        .lay_out_weights = lay_out_word_weights,
                        .scale = word_scale};
-const Layout kQuarters = {.depth = kByteDepth,
-                          .row_bytes = kByteRowBytes,
-                          .step_bytes = 2 * sizeof(ByteTile),
-                          .in_place = false,
-                          .block_inputs = 1024,
-                          .lay_out_x = lay_out_byte_x,
-                          .lay_out_weights = lay_out_byte_weights,
-                          .scale = weight_scale};
+const Layout kBytesByGroup = {.depth = kByteDepth,
+                              .row_bytes = kByteRowBytes,
+                              .step_bytes = 2 * sizeof(ByteTile),
+                              .in_place = false,
+                              .block_inputs = 1024,
+                              .lay_out_x = lay_out_byte_x,
+                              .lay_out_weights = lay_out_byte_weights,
+                              .scale = weight_scale};
 
 }  // namespace vlm::tiles
 

@@ -42,7 +42,10 @@ struct FewRows {
 };
 constexpr FewRows kFewRowsOfUnits = {0, 12, 8}, kFewRowsOfHalves = {kFewRowsOfAvx512, 96, 32},
                   kFewRowsOfBytes = {kFewRowsOfAvx512, 16, 20}, kFewRowsOfAvx2 = {16, 24, 28},
-                  kFewRowsOfAvx2Bytes = {16, 24, 64};
+                  kFewRowsOfAvx2Bytes = {16, 24, kFewRows};
+// Without AVX-512 more packed ones are unpacked where no products of our own take them.
+static_assert(std::max({kFewRowsOfAvx2.int8, kFewRowsOfAvx2.int4, kFewRowsOfAvx2Bytes.int8,
+                        kFewRowsOfAvx2Bytes.int4}) <= kFewRows);
 // Widened at a time by each thread that packs, in its cache.
 constexpr int64_t kWidenedWeights = int64_t{1} << 15;
 // So many times that a thread takes at once, at most: large pages have one thread each, mostly.

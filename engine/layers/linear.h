@@ -41,7 +41,7 @@ struct FewRowsWeights {
   PackedShape shape;
   const std::byte* weights = nullptr;
   const uint16_t* bias = nullptr;  ///< bfloat16 [outputs], or null
-  bool in_bytes = false;           ///< as RowsShape's
+  bool in_bytes = false;           ///< as MatVecArgs has it
 };
 
 /// x · Wᵀ + b with the weights in the model's type, or packed into fewer bits while loading. Few

@@ -30,8 +30,8 @@ Model:
       --dtype NAME          auto, float32, bfloat16 or float16 (default: auto, the checkpoint's on a
                             GPU; bfloat16 on a CPU that is fast at it, else float32)
       --quantization NAME   how the language model's weights are held: none, int8 or int4: less
-                            memory and faster, less exact; w8a8 and w4a8 also read pictures and
-                            prompts in 8 bits on CPUs that are faster at it (default: none)
+                            memory and faster, less exact; w8a8 and w4a8 are also
+                            multiplied in 8 bits on CPUs that are faster at it (default: none)
 
 The demo model that comes with this program is a demonstration: it knows only simple drawn scenes
 (coloured circles, squares and the like on a plain background) and GStreamer's test patterns, and it

@@ -51,23 +51,24 @@ std::vector<std::function<void()>> ways_to_multiply(at::ScalarType type) {
   const at::Tensor c = at::empty_like(a);
   std::vector<std::function<void()>> ways;
   if (type != at::kChar) ways.emplace_back([=] { at::linear(a, b); });
-  std::vector<vlm::ProductFamily> families;
-  if (type == at::kBFloat16) families = vlm::product_families();
-  if (type == at::kChar && vlm::byte_products() != nullptr) families = {*vlm::byte_products()};
-  const vlm::PackedShape shape = {
-      type == at::kChar ? vlm::PackedFormat::kInt8 : vlm::PackedFormat::kBFloat16, kSize, kSize};
-  at::Tensor packed = b;
-  if (type == at::kChar) {
-    packed = at::empty({shape.bytes()}, at::kByte);
+  const auto add = [&](const vlm::ProductFamily& family, vlm::PackedFormat format) {
+    const vlm::PackedShape shape = {format, kSize, kSize};
+    const at::Tensor packed = at::empty({shape.bytes()}, at::kByte);
     vlm::pack_rows(shape, b.to(at::kFloat).const_data_ptr<float>(), kSize,
                    static_cast<std::byte*>(packed.mutable_data_ptr()));
-  }
-  for (const vlm::ProductFamily& family : families) {
     ways.emplace_back([=] {
       family.product({{shape, static_cast<const std::byte*>(packed.const_data_ptr()),
                        static_cast<const uint16_t*>(a.const_data_ptr()), nullptr,
                        static_cast<uint16_t*>(c.mutable_data_ptr()), kSize}});
     });
+  };
+  if (type == at::kBFloat16) {
+    for (const auto& family : vlm::product_families()) add(family, vlm::PackedFormat::kBFloat16);
+  }
+  if (type == at::kChar && vlm::byte_products() != nullptr) {
+    for (const auto format : {vlm::PackedFormat::kInt8, vlm::PackedFormat::kInt4}) {
+      add(*vlm::byte_products(), format);
+    }
   }
   return ways;
 }

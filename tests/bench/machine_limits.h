@@ -20,8 +20,8 @@ uint64_t sum_words(const uint64_t* values, int64_t count);
 double read_gb_s(int64_t mib = 512);
 
 /// GFLOP/s of the CPU's product of large matrices of this type, libtorch's or our own, whichever is
-/// faster: the best of a few tries, a second or so. kChar: bfloat16 numbers multiplied in 8 bits,
-/// as w8a8 and w4a8 do; nothing where the processor has no instructions for that.
+/// faster: the best of a few tries, a second or so. kChar: bfloat16 numbers multiplied as w8a8 and
+/// w4a8 do it, the faster of the two; nothing where the processor has no such products.
 std::optional<double> matmul_gflops(c10::ScalarType type);
 
 /// What a GPU reaches that libtorch knows already: `read_gb_s`, summing up a few GB; `copy_gb_s`,

@@ -17,7 +17,6 @@
 #include <cstdlib>
 #include <random>
 #include <tuple>
-#include <utility>
 #include <vector>
 
 #include "bench/machine_limits.h"

@@ -4,8 +4,8 @@
 // JSON. Each step is followed by one pass over other memory, so that what else the machine does
 // meets both.
 //
-//   step_bench MODEL [--quantization none|int8|int4|w4a8] [--rows N,N...] [--past TOKENS] [--steps
-//   N]
+//   step_bench MODEL [--quantization none|int8|int4|w4a8] [--rows N,N...] [--past TOKENS]
+//              [--steps N]
 //
 //   step          as one piece of work of all threads (decoder/cpu_step.h)
 //   general       as Decoder::forward() does it, in turn with that
@@ -208,7 +208,8 @@ int main(int argc, char** argv) {
   } else if (quantization == "int4") {
     packing = {vlm::PackedFormat::kInt4};
   } else if (quantization == "w4a8") {
-    packing = {vlm::PackedFormat::kInt4, vlm::byte_products() != nullptr};
+    packing = {vlm::PackedFormat::kInt4,
+               vlm::byte_products() != nullptr && !vlm::has_matrix_units()};
   } else if (quantization != "none") {
     fail("--quantization is none, int8, int4 or w4a8");
   }

@@ -116,6 +116,8 @@ class Sequences {
   std::vector<std::vector<int32_t>> slots_;
 };
 
+constexpr int64_t kTaken = 8;  // rows, on every processor
+
 // One step object for all of these, one after the other, so that what one of them leaves behind
 // meets the next.
 void expect_same_steps(const TextConfig& config, std::optional<Packing> packing,
@@ -131,6 +133,9 @@ void expect_same_steps(const TextConfig& config, std::optional<Packing> packing,
   for (size_t i = 0; i < 2 * row_counts.size(); ++i) {
     const int64_t rows = row_counts[i / 2];
     SCOPED_TRACE(std::to_string(rows) + " rows");
+    if (rows <= kTaken && (packing || !has_matrix_units())) {
+      ASSERT_TRUE(step->takes(rows));
+    }
     if (!step->takes(rows)) continue;
     sequences.next(rows);
     const at::Tensor got = step->run().clone();

@@ -59,6 +59,22 @@ std::vector<float> product(const PackedShape& shape, const std::vector<std::byte
 
 class MatVec : public ::testing::TestWithParam<Case> {
  protected:
+  void expect_parts(const LaidOutRows& laid_out, const std::vector<std::byte>& bytes,
+                    const std::vector<float>& whole) const {
+    const int64_t rows = GetParam().rows;
+    for (int64_t begin = 0, count = 1; begin < shape_.outputs; begin += count, count += 2) {
+      const int64_t end = std::min(shape_.outputs, begin + count), stride = end - begin + 3;
+      std::vector<float> y(static_cast<size_t>(rows * stride));
+      laid_out.multiply({shape_, bytes.data(), begin, end, y.data(), stride});
+      for (int64_t row = 0; row < rows; ++row) {
+        for (int64_t i = begin; i < end; ++i) {
+          ASSERT_EQ(y[static_cast<size_t>(row * stride + i - begin)],
+                    whole[static_cast<size_t>(row * shape_.outputs + i)]);
+        }
+      }
+    }
+  }
+
   const PackedShape shape_{GetParam().format, GetParam().outputs, GetParam().inputs};
   const std::vector<float> weights_ = random_values(shape_.outputs * shape_.inputs, 1, 0.05f);
   const std::vector<float> x_ = random_values(GetParam().rows * shape_.inputs, 2);
@@ -98,24 +114,17 @@ TEST_P(MatVec, parts_of_the_outputs_are_those_of_the_whole) {
   const int64_t rows = GetParam().rows;
   for (const MatVecFamily& family : matvec_families()) {
     SCOPED_TRACE(family.name);
-    const std::vector<float> whole = product(shape_, bytes, x_, family.product);
     const auto laid_out = family.make_rows();
-    // Another matrix's rows before, which leave nothing behind.
-    laid_out->reset({PackedFormat::kInt4, 2 * shape_.inputs, rows + 1}, nullptr);
-    laid_out->reset({shape_.format, shape_.inputs, rows}, x_.data());
-    for (int64_t row = rows - 1; row >= 0; --row) {
-      laid_out->lay_out(row, x_.data() + row * shape_.inputs);
-    }
-    for (int64_t begin = 0, count = 1; begin < shape_.outputs; begin += count, count += 2) {
-      const int64_t end = std::min(shape_.outputs, begin + count), stride = end - begin + 3;
-      std::vector<float> y(static_cast<size_t>(rows * stride));
-      laid_out->multiply({shape_, bytes.data(), begin, end, y.data(), stride});
-      for (int64_t row = 0; row < rows; ++row) {
-        for (int64_t i = begin; i < end; ++i) {
-          ASSERT_EQ(y[static_cast<size_t>(row * stride + i - begin)],
-                    whole[static_cast<size_t>(row * shape_.outputs + i)]);
-        }
+    for (const bool in_bytes : {false, true, false}) {
+      std::vector<float> whole(static_cast<size_t>(rows * shape_.outputs));
+      family.product({shape_, bytes.data(), x_.data(), whole.data(), rows, in_bytes});
+      // Another matrix's rows before, which leave nothing behind.
+      laid_out->reset({PackedFormat::kInt4, 2 * shape_.inputs, rows + 1, !in_bytes}, nullptr);
+      laid_out->reset({shape_.format, shape_.inputs, rows, in_bytes}, x_.data());
+      for (int64_t row = rows - 1; row >= 0; --row) {
+        laid_out->lay_out(row, x_.data() + row * shape_.inputs);
       }
+      expect_parts(*laid_out, bytes, whole);
     }
   }
 }
@@ -304,6 +313,21 @@ TEST(MatVecBytes, the_largest_sums_fit) {
       const std::vector<float> got = product_in_bytes(shape, bytes, x, family);
       for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], 0.01) << i;
     }
+  }
+}
+
+TEST(MatVecBytes, what_is_too_small_to_have_a_scale_counts_as_0) {
+  const PackedShape shape{PackedFormat::kInt4, 3, 64};
+  const auto bytes = packed(shape, random_values(3 * 64, 9, 0.05f));
+  std::vector<float> x(64, 1e-38F);
+  std::fill(x.begin() + 32, x.end(), 1.0F);
+  std::vector<float> zeros = x;
+  std::fill(zeros.begin(), zeros.begin() + 32, 0.0F);
+  for (const MatVecFamily& family : matvec_families()) {
+    SCOPED_TRACE(family.name);
+    if (!family.takes_bytes) continue;
+    EXPECT_EQ(product_in_bytes(shape, bytes, x, family),
+              product_in_bytes(shape, bytes, zeros, family));
   }
 }
 

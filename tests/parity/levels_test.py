@@ -283,7 +283,8 @@ def levels_for(quantization):
 def in_bytes(level, quantization):
     """The level whose products round x to 8 bits, or None: elsewhere they have 15 bits, which rounds x no more than
     bfloat16 does."""
-    return level if (level, quantization) in {("avx512-bfloat16", "w8a8"), ("avx512-bfloat16", "w4a8"), ("avx2", "w4a8")} else None
+    rounding = {("avx512-bfloat16", "w8a8"), ("avx512-bfloat16", "w4a8"), ("avx2", "w4a8")}
+    return level if (level, quantization) in rounding else None
 
 
 @pytest.mark.parametrize(("dtype", "quantization"), EXCEPTIONS)

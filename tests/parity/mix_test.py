@@ -28,7 +28,7 @@ SEED = int(os.environ.get("VLM_SEED", "0"))
 FAMILIES = [("1.5", "llama"), ("next", "mistral")]
 # In bfloat16: how much likelier, in nats, a token may have been than the one that a batch chose instead, and of how many of
 # the places up to the first other token that may be so. Scores of these models are multiples of 1/32 or so there, and in
-# bytes (w8a8, w4a8) what is multiplied is rounded to 8 bits among many rows and not at all among few.
+# bytes (w8a8, w4a8) what is multiplied is rounded to 8 bits among many rows and, with AVX-512, not at all among few.
 NARROW = {"none": (0.25, 0.02), "int8": (0.4, 0.02), "int4": (0.5, 0.06), "w8a8": (0.75, 0.12), "w4a8": (0.75, 0.12)}
 
 

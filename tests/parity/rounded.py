@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 GROUP = 32  # inputs that share a scale of int4
-STEP = 128  # of x that share one where products are in 8 bits
+STEP = 128  # of x that share one where AVX-512 multiplies in 8 bits; with AVX2 it is a group
 
 
 def rounded_int8(weights):
