@@ -14,8 +14,20 @@ void free_boxed(gpointer boxed) {
   delete static_cast<SharedEngine*>(boxed);
 }
 
+// For logs, which write out what passes.
+gchar* name_boxed(const GValue* value) {
+  const auto* shared = static_cast<const SharedEngine*>(g_value_get_boxed(value));
+  return g_strdup(shared == nullptr ? "none" : shared->spec.model.c_str());
+}
+
 GType boxed_type() {
-  static const GType type = g_boxed_type_register_static("GstVlmEngine", copy_boxed, free_boxed);
+  static const GType type = [] {
+    const GType boxed = g_boxed_type_register_static("GstVlmEngine", copy_boxed, free_boxed);
+    // GStreamer keeps the address.
+    static const GstValueTable table = {boxed, nullptr, name_boxed, nullptr, nullptr, {nullptr}};
+    gst_value_register(&table);
+    return boxed;
+  }();
   return type;
 }
 

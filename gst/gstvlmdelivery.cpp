@@ -31,9 +31,9 @@ bool stops_everything(vlm::ErrorKind kind) {
 
 void Delivery::start() {
   join();
-  thread_ = std::thread([this] {
-    const bool ended = guarded(shared_.element, false, [this] {
-      run();
+  thread_ = std::thread([this, turn = turn_.load()] {
+    const bool ended = guarded(shared_.element, false, [this, turn] {
+      run(turn);
       return true;
     });
     if (!ended) {
@@ -44,12 +44,18 @@ void Delivery::start() {
 }
 
 void Delivery::join() {
-  if (thread_.joinable()) {
+  if (!thread_.joinable()) {
+    return;
+  }
+  if (thread_.get_id() == std::this_thread::get_id()) {
+    ++turn_;
+    thread_.detach();
+  } else {
     thread_.join();
   }
 }
 
-void Delivery::run() {
+void Delivery::run(uint64_t turn) {
   Clock::time_point last_stats = Clock::now();
   while (true) {
     const uint64_t period = shared_.all_settings().stats_interval_ns;
@@ -60,6 +66,8 @@ void Delivery::run() {
     if (outcome.kind == Outcome::Kind::kStopped) {
       return;
     }
+    // Whoever hears of it may stop the element, and let go of it.
+    const ElementPtr held(GST_ELEMENT_CAST(gst_object_ref(shared_.element)));
     if (outcome.kind != Outcome::Kind::kTick) {
       handle(std::move(outcome));
     }
@@ -69,11 +77,17 @@ void Delivery::run() {
       gst_element_post_message(shared_.element,
                                gst_message_new_element(GST_OBJECT(shared_.element), stats));
     }
+    if (turn != turn_) {
+      return;
+    }
   }
 }
 
 void Delivery::handle(Outcome outcome) {
   if (stale(outcome)) {
+    if (outcome.kind == Outcome::Kind::kResult && !outcome.window.extra) {
+      shared_.dispatcher.count_stale();
+    }
     return;
   }
   if (outcome.kind == Outcome::Kind::kEvent) {

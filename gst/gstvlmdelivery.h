@@ -3,6 +3,8 @@
 
 // The thread that brings results to where they are wanted.
 
+#include <atomic>
+#include <cstdint>
 #include <thread>
 
 #include "gstvlmshared.h"
@@ -20,11 +22,12 @@ class Delivery {
   Delivery& operator=(const Delivery&) = delete;
 
   void start();
-  /// After Dispatcher::stop(); waits for what is being delivered.
+  /// After Dispatcher::stop(); waits for what is being delivered, but where its delivery is what
+  /// stops the element: then nothing more is delivered.
   void join();
 
  private:
-  void run();
+  void run(uint64_t turn);
   void handle(Outcome outcome);
   void described(const Outcome& outcome);
   void failed(const Outcome& outcome);
@@ -36,6 +39,7 @@ class Delivery {
 
   Shared& shared_;
   std::thread thread_;
+  std::atomic<uint64_t> turn_ = 0;  ///< another one where a thread was left to itself
 };
 
 }  // namespace gstvlm

@@ -26,12 +26,13 @@
  * timestamps begin matters: window k covers [k·interval, (k+1)·interval), clipped to the segment
  * and to what was seen of the stream.
  *
- * * A frame that lasts is described in each window whose first sampling point it covers; where
+ * * A frame that lasts is described in each window whose first sampling point it covers; one of
+ *   unknown duration lasts until the next, a picture alone to the end of its window; where
  *   nothing is shown (a hole of more than a frame, a GAP event, an empty buffer with the GAP flag)
  *   there is no window. DISCONT alone changes nothing: timestamps say what is missing.
  * * A buffer without PTS follows the one before it, the first one begins where the segment is
- *   entered. Without stream time (segments not in TIME format) video passes undescribed. The flag
- * GAP on a buffer with content changes nothing.
+ *   entered. Without stream time video passes undescribed, of segments not in TIME format a
+ *   warning says so. The flag GAP on a buffer with content changes nothing.
  * * A segment that maps times otherwise ends the window, so does a stream-start; a segment that
  *   only repeats or prolongs the one before does not. Caps may change inside a window.
  * * A rate changes only how fast windows come, an INSTANT_RATE_CHANGE nothing at all. With a
@@ -75,11 +76,13 @@
  * ## One model for many
  * Elements whose model, vision-tower, model-base, device, dtype and quantization are equal share
  * one loaded model, wherever in the process they are, and take turns at it. It lives as long as one
- * of them is above NULL. An application may hold it itself: the message HAVE_CONTEXT of the type
- * `vlm.engine` brings it, and gst_element_set_context(), as an answer to NEED_CONTEXT or before,
- * gives it to an element, which then loads nothing. An element in READY loads ahead of need. What
- * could not be loaded is tried anew whenever it is set from READY to PAUSED; on the way from NULL
- * it is not, and one error says so.
+ * of them, or a pipeline that has heard of it, is above NULL: where an element alone changes its
+ * model, its pipeline keeps the former one until it goes to NULL itself. An application may hold it
+ * itself: the message HAVE_CONTEXT of the type `vlm.engine` brings it, and
+ * gst_element_set_context(), as an answer to NEED_CONTEXT or before, gives it to an element, which
+ * then loads nothing. An element in READY loads ahead of need. What could not be loaded is tried
+ * anew whenever it is set from READY to PAUSED; on the way from NULL it is not, and one error says
+ * so.
  *
  * ## Changing what is asked
  * The prompt and every option of generation may change while playing and hold from the next window

@@ -206,6 +206,11 @@ Offer Dispatcher::count_left_out(uint64_t windows, bool broken) {
   return core_->refusal().value_or(Offer::kAccepted);
 }
 
+void Dispatcher::count_stale() {
+  const Lock lock(core_->mutex);
+  ++core_->passed_over;
+}
+
 void Dispatcher::close_window(uint64_t serial, const Times& times) {
   const Lock lock(core_->mutex);
   for (Slot& slot : core_->slots) {

@@ -131,6 +131,9 @@ class Dispatcher {
   /// them is with the engine at most, and one waits: a newer one takes its place.
   Offer offer_extra(Job job);
 
+  /// The window that next() gave was flushed before it was delivered.
+  void count_stale();
+
   /// Counts windows that are not offered: passed over, or their frames cannot be read. Says as an
   /// offer does whether the stream may go on.
   Offer count_left_out(uint64_t windows, bool broken);

@@ -203,7 +203,7 @@ void install_windows(GObjectClass* klass) {
    * GstVlmDescribe:mode:
    *
    * Whether video may wait for descriptions. auto asks upstream with a LATENCY query at the first
-   * buffer of each stream and takes the source for live if the query fails.
+   * buffer of each stream; if the query fails it takes the source for live, and warns of it.
    *
    * Since: 0.1
    */

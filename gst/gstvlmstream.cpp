@@ -253,6 +253,14 @@ bool Stream::upstream_is_live() const {
   gboolean live = TRUE;
   if (gst_pad_peer_query(sink_, query)) {
     gst_query_parse_latency(query, &live, nullptr, nullptr);
+  } else {
+    post_warning(shared_.element,
+                 {vlm::ErrorKind::kInvalidArgument,
+                  "Upstream does not tell whether it is live, so mode=auto takes it for live: "
+                  "intervals are passed over where the model is slower than the video. Set "
+                  "mode=recorded for a recording, or mode=live.",
+                  {}},
+                 Stage::kWindow);
   }
   gst_query_unref(query);
   return live != FALSE;
@@ -276,6 +284,10 @@ void Stream::put_text_event(EventPtr event) {
   } else if (GST_EVENT_TYPE(event.get()) == GST_EVENT_STREAM_START) {
     shared_.text.put_stream(event.get());
   } else {
+    // Until a frame comes the newest time is the segment's own, not the last one's.
+    const GstSegment* next = nullptr;
+    gst_event_parse_segment(event.get(), &next);
+    shared_.newest_time = next->rate > 0 ? next->start : next->stop;
     shared_.text.put_segment(std::move(event));
   }
 }
@@ -389,7 +401,19 @@ bool Stream::segment(EventPtr event) {
     sampler_.set_segment(segment_);
     text_segment_ = text_segment_event(event.get());
   } else {
-    GST_WARNING_OBJECT(shared_.element, "segment without times: nothing will be described");
+    post_warning(shared_.element,
+                 {vlm::ErrorKind::kInvalidArgument,
+                  std::string("This video has no times (its segment is in ") +
+                      gst_format_get_name(segment_.format) +
+                      "), so nothing of it is described; put rawvideoparse behind a source of raw "
+                      "video, or set format=time on an appsrc.",
+                  {}},
+                 Stage::kWindow);
+    // Those behind the text pad still want to begin, and to end.
+    GstSegment none;
+    gst_segment_init(&none, GST_FORMAT_TIME);
+    text_segment_.reset(gst_event_new_segment(&none));
+    gst_event_set_seqnum(text_segment_.get(), gst_event_get_seqnum(event.get()));
   }
   return forward(std::move(event));
 }

@@ -44,9 +44,9 @@ bool same_start(GstEvent* a, GstEvent* b) {
   return g_strcmp0(ids[0], ids[1]) == 0 && groups[0] == groups[1];
 }
 
-EventPtr sticky_start(GstPad* pad) {
-  return EventPtr(pad == nullptr ? nullptr
-                                 : gst_pad_get_sticky_event(pad, GST_EVENT_STREAM_START, 0));
+// What the pad has sent, or is sending: it holds a start from before those behind it have taken it.
+EventPtr sticky(GstPad* pad, GstEventType type) {
+  return EventPtr(pad == nullptr ? nullptr : gst_pad_get_sticky_event(pad, type, 0));
 }
 
 bool is_event(GstMiniObject* item, GstEventType type) {
@@ -132,10 +132,11 @@ void TextOutput::put_stream(GstEvent* upstream_start) {
   }
   gst_event_set_seqnum(event.get(), gst_event_get_seqnum(upstream_start));
   const PadPtr held = pad();
-  // A flush may have dropped it on its way.
-  const EventPtr sent = sticky_start(held.get());
+  // A flush may have dropped either on its way.
+  const EventPtr sent = sticky(held.get(), GST_EVENT_STREAM_START);
+  const EventPtr caps = sticky(held.get(), GST_EVENT_CAPS);
   const Lock lock(mutex_);
-  const bool known = !closed_ && same_start(stream_start_.get(), event.get()) &&
+  const bool known = !closed_ && caps != nullptr && same_start(stream_start_.get(), event.get()) &&
                      same_start(sent.get(), event.get());
   stream_start_ = std::move(event);
   segment_.reset();

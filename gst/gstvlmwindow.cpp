@@ -299,9 +299,11 @@ bool WindowPicker::follows(const FrameTime& time) const {
          minus(time.start_ns, last_end()) <= std::max(last_.duration_ns, uint64_t{1});
 }
 
-// When the last frame is no longer shown, as far as is known without the next one.
+// When the last frame is no longer shown, as far as is known without the next one: a picture alone
+// stays as long as a window does.
 uint64_t WindowPicker::last_end() const {
-  return plus(last_.start_ns, last_.duration_ns == kUnknown ? spacing_ : last_.duration_ns);
+  const uint64_t likely = spacing_ != 0 ? spacing_ : rule_.interval_ns;
+  return plus(last_.start_ns, last_.duration_ns == kUnknown ? likely : last_.duration_ns);
 }
 
 Step WindowPicker::step(Step::Kind kind, unsigned count) const {

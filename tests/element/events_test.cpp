@@ -215,6 +215,46 @@ TEST(Events, segment_without_times_passes_undescribed) {
   EXPECT_TRUE(rig.messages->descriptions().empty());
 }
 
+// Those behind both pads begin and end, and the application hears why nothing is described.
+TEST(Events, bytes_from_the_start_end_on_both_pads_with_a_warning) {
+  Pipeline pipeline(
+      "fakesrc num-buffers=3 format=bytes sizetype=fixed sizemax=128 filltype=zero ! "
+      "video/x-raw,format=GRAY8,width=16,height=8,framerate=25/1 ! vlmdescribe name=describe ! "
+      "fakesink describe.text ! fakesink");
+  EXPECT_TRUE(pipeline.run().empty());
+}
+
+TEST(Events, video_without_times_is_warned_of) {
+  Rig rig("mode=recorded", true);
+  rig.begin();
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_BYTES);
+  ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  const MessagePtr message = rig.messages->next(GST_MESSAGE_WARNING);
+  ASSERT_NE(message, nullptr);
+  GError* error = nullptr;
+  gst_message_parse_warning(message.get(), &error, nullptr);
+  EXPECT_NE(std::string(error->message).find("format=time"), std::string::npos) << error->message;
+  g_error_free(error);
+}
+
+// A text that comes between a segment and its first frame is timed by the segment.
+TEST(Events, texts_by_arrival_keep_to_the_segment_they_come_in) {
+  Rig rig("mode=recorded text-timing=arrival interval=1000000000 model=fake:arrivalsegment", true);
+  rig.begin();
+  close_gate();
+  ASSERT_EQ(rig.push_range(0, 1040 * GST_MSECOND), GST_FLOW_OK);
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  segment.start = segment.time = 5 * GST_SECOND;
+  ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  ASSERT_EQ(rig.push(2 * GST_SECOND), GST_FLOW_OK);  // before the segment
+  open_gate();
+  const BufferPtr text(gst_harness_pull(rig.text));
+  ASSERT_NE(text, nullptr);
+  EXPECT_EQ(GST_BUFFER_PTS(text.get()), 5 * GST_SECOND);
+}
+
 /// Size and mean colour of what the next window shows: one frame is pushed for it.
 std::string seen_of(Rig& rig, GstClockTime pts, const std::string& meta = "") {
   BufferPtr buffer = solid_frame(kFrameSize, pts, 40 * GST_MSECOND);

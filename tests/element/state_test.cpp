@@ -113,6 +113,84 @@ TEST(State, whoever_hears_of_a_load_may_stop_it_there) {
   EXPECT_TRUE(eventually([&] { return heard.ended.load(); }));
 }
 
+/// Stops the pipeline in the thread that brings the first description, and lets go of it where
+/// `last` says so.
+struct Stopper {
+  GstElement* pipeline = nullptr;
+  bool last = false;
+  std::atomic<bool> heard = false;
+  std::atomic<bool> stopped = false;
+  std::atomic<int> errors = 0;
+};
+
+GstBusSyncReply stop_at_description(GstBus*, GstMessage* message, gpointer data) {
+  auto* stopper = static_cast<Stopper*>(data);
+  if (gst_message_has_name(message, "vlm-description") && !stopper->heard.exchange(true)) {
+    stopper->stopped =
+        gst_element_set_state(stopper->pipeline, GST_STATE_NULL) == GST_STATE_CHANGE_SUCCESS;
+    if (stopper->last) {
+      gst_object_unref(stopper->pipeline);
+    }
+  }
+  stopper->errors += GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR ? 1 : 0;
+  gst_message_unref(message);
+  return GST_BUS_DROP;
+}
+
+const char* const kDescribed =
+    "videotestsrc ! video/x-raw,width=32,height=16 ! vlmdescribe interval=100000000 mode=recorded "
+    "max-pending=2 ! fakesink";
+
+TEST(State, whoever_hears_of_a_description_may_stop_it_there) {
+  Pipeline pipeline(kDescribed);
+  for (int i = 0; i < 5; ++i) {
+    Stopper stopper;
+    stopper.pipeline = pipeline.pipeline;
+    GstBus* bus = GST_ELEMENT_BUS(pipeline.pipeline);
+    gst_bus_set_sync_handler(bus, stop_at_description, &stopper, nullptr);
+    ASSERT_TRUE(pipeline.play());
+    EXPECT_TRUE(eventually([&] { return stopper.stopped.load(); }));
+    EXPECT_EQ(stopper.errors, 0);
+    gst_bus_set_sync_handler(bus, nullptr, nullptr, nullptr);
+  }
+}
+
+TEST(State, whoever_hears_of_a_description_may_let_go_of_it_there) {
+  Stopper stopper;
+  stopper.last = true;
+  stopper.pipeline = gst_parse_launch(kDescribed, nullptr);
+  ASSERT_NE(stopper.pipeline, nullptr);
+  std::atomic<bool> gone = false;
+  const auto note_end = [](gpointer flag, GObject*) {
+    *static_cast<std::atomic<bool>*>(flag) = true;
+  };
+  g_object_weak_ref(G_OBJECT(stopper.pipeline), note_end, &gone);
+  GstBus* bus = gst_element_get_bus(stopper.pipeline);
+  gst_bus_set_sync_handler(bus, stop_at_description, &stopper, nullptr);
+  gst_element_set_state(stopper.pipeline, GST_STATE_PLAYING);
+  EXPECT_TRUE(eventually([&] { return stopper.stopped.load(); }));
+  EXPECT_TRUE(eventually([&] { return gone.load(); }));
+  gst_object_unref(bus);
+}
+
+TEST(State, every_window_is_counted_whenever_a_flush_comes) {
+  Rig rig("mode=recorded interval=40000000 max-pending=3");
+  rig.begin();
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_EQ(rig.push_range(0, 120 * GST_MSECOND), GST_FLOW_OK);
+    g_usleep(static_cast<gulong>(i % 20 * 50));
+    ASSERT_TRUE(rig.push_event(gst_event_new_flush_start()));
+    ASSERT_TRUE(rig.push_event(gst_event_new_flush_stop(TRUE)));
+    GstSegment segment;
+    gst_segment_init(&segment, GST_FORMAT_TIME);
+    ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  }
+  ASSERT_TRUE(rig.eos());
+  EXPECT_GT(stat(rig.element, "described"), 0u);
+  EXPECT_EQ(stat(rig.element, "windows"),
+            stat(rig.element, "passed-over") + stat(rig.element, "described"));
+}
+
 TEST(State, stop_while_a_recording_waits_for_the_model) {
   EXPECT_TRUE(stops_promptly(
       "videotestsrc ! video/x-raw,width=32,height=16 ! "

@@ -175,6 +175,43 @@ TEST(TextPad, hears_of_another_group_without_eos) {
   EXPECT_EQ(branch.groups(), (std::vector<guint>{1, 2}));
 }
 
+GstPadProbeReturn note(GstPad*, GstPadProbeInfo*, gpointer reached) {
+  *static_cast<std::atomic<bool>*>(reached) = true;
+  return GST_PAD_PROBE_OK;
+}
+
+// As applications do that link a branch late. What the flush meets on its way has left a mark on
+// the pad, what waits behind it has not.
+TEST(TextPad, opens_again_where_a_flush_met_the_opening) {
+  Rig rig("mode=recorded interval=200000000", true);
+  GstPad* pad = gst_element_get_static_pad(rig.element, "text");
+  std::atomic<bool> reached = false;
+  const gulong probe =
+      gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BLOCK_DOWNSTREAM, note, &reached, nullptr);
+  rig.begin();
+  ASSERT_EQ(rig.push(0), GST_FLOW_OK);
+  ASSERT_TRUE(eventually([&] { return reached.load(); }));
+  ASSERT_TRUE(rig.push_event(gst_event_new_flush_start()));
+  ASSERT_TRUE(rig.push_event(gst_event_new_flush_stop(TRUE)));
+  gst_pad_remove_probe(pad, probe);
+  gst_object_unref(pad);
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  ASSERT_TRUE(rig.push_event(gst_event_new_segment(&segment)));
+  ASSERT_EQ(rig.push_range(0, GST_SECOND), GST_FLOW_OK);
+  ASSERT_TRUE(rig.eos());
+  const BufferPtr text(gst_harness_pull(rig.text));
+  ASSERT_NE(text, nullptr);
+  std::vector<GstEventType> opening;
+  for (const EventPtr& event : events_of(rig.text)) {
+    const GstEventType type = GST_EVENT_TYPE(event.get());
+    if (type == GST_EVENT_CAPS || type == GST_EVENT_SEGMENT) opening.push_back(type);
+  }
+  ASSERT_GE(opening.size(), 2u);
+  EXPECT_EQ(opening[0], GST_EVENT_CAPS);
+  EXPECT_EQ(opening[1], GST_EVENT_SEGMENT);
+}
+
 class BlockingBranch : public ::testing::TestWithParam<GstState> {};
 
 // In PAUSED the sink keeps its first text, in PLAYING it waits for the time of it.

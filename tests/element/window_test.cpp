@@ -165,11 +165,16 @@ TEST(Window, single_frame_is_a_window) {
   EXPECT_EQ(runner.windows, (Windows{{0, 40, {0, 0, 0}}}));
 }
 
-TEST(Window, single_frame_of_unknown_duration_is_a_window) {
+// A picture, say: a text of no duration would never be shown.
+TEST(Window, single_frame_of_unknown_duration_is_shown_for_a_window) {
   Runner runner(2000, 1);
   runner.frame(0, kUnknown);
   runner.finish();
-  EXPECT_EQ(runner.windows, (Windows{{0, 0, {0}}}));
+  EXPECT_EQ(runner.windows, (Windows{{0, 2000, {0}}}));
+  Runner late(2000, 1);
+  late.frame(4500, kUnknown);
+  late.finish();
+  EXPECT_EQ(late.windows, (Windows{{4500, 6000, {4500}}}));
 }
 
 TEST(Window, start_is_clipped_to_the_first_frame) {
