@@ -91,6 +91,10 @@ TEST(Share, application_supplies_a_model_that_it_has_loaded) {
   ASSERT_NE(message, nullptr);
   Supplier supplier;
   gst_message_parse_have_context(message.get(), &supplier.context);
+  // As gst-launch -m and logs do.
+  gchar* written = gst_structure_to_string(gst_context_get_structure(supplier.context));
+  EXPECT_NE(std::string(written).find("engine=(GstVlmEngine)"), std::string::npos) << written;
+  g_free(written);
   Pipeline pipeline(
       "videotestsrc num-buffers=5 ! video/x-raw,width=32,height=16,framerate=25/1 ! "
       "vlmdescribe model=fake:supplied interval=100000000 ! "
