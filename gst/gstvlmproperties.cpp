@@ -107,7 +107,8 @@ void install_question(GObjectClass* klass) {
   /**
    * GstVlmDescribe:active:
    *
-   * Whether video is described at all. Where false it only passes.
+   * Whether video is described at all. Where false it only passes, without the last
+   * description, too.
    *
    * Since: 0.1
    */

@@ -89,6 +89,8 @@ GstFlowReturn Stream::chain(BufferPtr buffer) {
 
 GstFlowReturn Stream::look_at(GstBuffer* buffer, const std::optional<Moment>& moment, bool active) {
   if (!active) {
+    // What was described long ago says nothing of this.
+    shared_.latest.clear();
     return sampler_.interrupt();
   }
   if (!moment) {

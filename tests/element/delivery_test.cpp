@@ -105,6 +105,23 @@ TEST(Delivery, latest_meta_is_the_newest_description) {
   }
 }
 
+TEST(Delivery, no_meta_while_nothing_is_described) {
+  Rig rig("mode=recorded interval=100000000");
+  rig.begin();
+  ASSERT_EQ(rig.push_range(0, 121 * GST_MSECOND), GST_FLOW_OK);
+  ASSERT_NE(rig.messages->next_description(), nullptr);
+  const auto described = [&](GstClockTime pts) {
+    rig.buffers();
+    EXPECT_EQ(rig.push(pts), GST_FLOW_OK);
+    return meta_of(rig.buffers()[0].get()) != nullptr;
+  };
+  EXPECT_TRUE(described(160 * GST_MSECOND));
+  rig.set("active=false");
+  EXPECT_FALSE(described(200 * GST_MSECOND));
+  rig.set("active=true");
+  EXPECT_FALSE(described(240 * GST_MSECOND));
+}
+
 TEST(Delivery, no_meta_where_none_is_wanted) {
   Rig rig("mode=recorded interval=100000000 meta-policy=none");
   rig.begin();
