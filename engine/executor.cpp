@@ -92,8 +92,7 @@ struct Packings {
     if (quantization == Quantization::kNone) return {};
     const bool in_bytes =
         (quantization == Quantization::kW8A8 || quantization == Quantization::kW4A8) &&
-        device.is_cpu() && dtype == DType::kBFloat16 && byte_products() != nullptr &&
-        !has_matrix_units();
+        device.is_cpu() && dtype == DType::kBFloat16 && gains_by_bytes();
     const bool int4 = quantization == Quantization::kInt4 || quantization == Quantization::kW4A8;
     Packings all;
     all.decoder = {int4 ? PackedFormat::kInt4 : PackedFormat::kInt8, in_bytes};

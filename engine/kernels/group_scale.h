@@ -17,4 +17,11 @@ inline float group_scale(const PackedShape& shape, const std::byte* row, int64_t
   return widen(scale);
 }
 
+/// kInt8: the scale of the packed row at `row`.
+inline float int8_scale(const PackedShape& shape, const std::byte* row) {
+  float scale;
+  std::memcpy(&scale, row + shape.padded_inputs(), sizeof scale);
+  return scale;
+}
+
 }  // namespace vlm

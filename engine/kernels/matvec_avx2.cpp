@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "kernels/group_scale.h"
+
 namespace vlm {
 namespace {
 
@@ -79,7 +81,8 @@ VLM_AVX2 void int8_avx2(const MatVecTask& task, int64_t begin, int64_t end) {
       }
     }
     for (int row = 0; row < kRows; ++row) {
-      task.result(row, output) = total(sums[row]) * task.row_scale(output) * task.inputs[row].scale;
+      task.result(row, output) =
+          total(sums[row]) * int8_scale(task.shape, task.row(output)) * task.inputs[row].scale;
     }
   }
 }

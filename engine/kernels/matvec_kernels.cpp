@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "kernels/bfloat16.h"
+#include "kernels/group_scale.h"
 
 namespace vlm {
 namespace {
@@ -68,7 +69,8 @@ void int8_portable(const MatVecTask& task, int64_t begin, int64_t end) {
       }
     }
     for (int row = 0; row < kRows; ++row) {
-      task.result(row, output) = sums[row] * task.row_scale(output) * task.inputs[row].scale;
+      task.result(row, output) =
+          sums[row] * int8_scale(task.shape, task.row(output)) * task.inputs[row].scale;
     }
   }
 }

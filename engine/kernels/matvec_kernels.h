@@ -3,7 +3,6 @@
 
 #include <array>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -73,12 +72,6 @@ struct MatVecTask {
   template <typename T = std::byte>
   const T* row(int64_t output) const {
     return reinterpret_cast<const T*>(weights + output * shape.row_bytes());
-  }
-  /// kInt8: what those are multiplied by.
-  float row_scale(int64_t output) const {
-    float scale;
-    std::memcpy(&scale, row(output) + shape.padded_inputs(), sizeof scale);
-    return scale;
   }
 };
 using MatVecKernel = void (*)(const MatVecTask& task, int64_t begin, int64_t end);

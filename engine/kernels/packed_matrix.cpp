@@ -100,13 +100,13 @@ struct Group {
 
 template <int kLanes>
 VLM_INLINE inline void pack_int8(const PackedShape& shape, const float* weights, std::byte* row) {
-  const float scale = range_of<kLanes>(weights, shape.inputs).size() / 127;
+  const float scale = range_of<kLanes>(weights, shape.inputs).size() / kMostOfByte;
   const float inverse = inverse_of(scale);
   auto* values = reinterpret_cast<int8_t*>(row);
   for (int64_t first = 0; first < shape.inputs; first += kGroup) {
     const Group group(weights + first, std::min(kGroup, shape.inputs - first));
     for (int64_t i = 0; i < kGroup; i += kLanes) {
-      levels<kLanes>(group.values + i, inverse, -127, 127, values + first + i);
+      levels<kLanes>(group.values + i, inverse, -kMostOfByte, kMostOfByte, values + first + i);
     }
   }
   std::memcpy(row + shape.padded_inputs(), &scale, sizeof scale);

@@ -287,4 +287,8 @@ const ProductFamily* byte_products() {
   return nullptr;
 }
 
+bool gains_by_bytes() {
+  return byte_products() != nullptr && !has_matrix_units();
+}
+
 }  // namespace vlm

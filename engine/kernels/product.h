@@ -53,6 +53,9 @@ const std::vector<ProductFamily>& product_families();
 /// where the processor's vectors have none faster than those of bfloat16. Reentrant.
 const ProductFamily* byte_products();
 
+/// Whether byte_products() are faster than product_families(). Reentrant.
+bool gains_by_bytes();
+
 /// Whether the fastest one uses matrix units, of which the operating system has to be asked for
 /// first. Reentrant.
 bool has_matrix_units();

@@ -121,10 +121,7 @@ VLM_AVX512_BFLOAT16 void lay_out_weights(const ProductArgs& args, int64_t first,
 }  // namespace
 
 float weight_scale(const PackedShape& shape, const std::byte* row) {
-  if (shape.format != PackedFormat::kInt8) return 1;
-  float scale;
-  std::memcpy(&scale, row + shape.padded_inputs(), sizeof scale);
-  return scale;
+  return shape.format == PackedFormat::kInt8 ? int8_scale(shape, row) : 1;
 }
 
 const Layout kHalves = {.depth = kDepth,

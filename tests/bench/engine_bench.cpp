@@ -104,8 +104,7 @@ json spread(const std::vector<double>& values) {
 c10::ScalarType product_type(const vlm::ModelInfo& info, vlm::Quantization quantization) {
   const bool asked =
       quantization == vlm::Quantization::kW8A8 || quantization == vlm::Quantization::kW4A8;
-  const bool in_bytes = vlm::byte_products() != nullptr && !vlm::has_matrix_units() &&
-                        quantization != vlm::Quantization::kNone &&
+  const bool in_bytes = vlm::gains_by_bytes() && quantization != vlm::Quantization::kNone &&
                         (asked || vlm::product_families().front().int8.inputs > 0);
   switch (info.dtype) {
     case vlm::DType::kBFloat16:

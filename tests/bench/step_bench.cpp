@@ -208,8 +208,7 @@ int main(int argc, char** argv) {
   } else if (quantization == "int4") {
     packing = {vlm::PackedFormat::kInt4};
   } else if (quantization == "w4a8") {
-    packing = {vlm::PackedFormat::kInt4,
-               vlm::byte_products() != nullptr && !vlm::has_matrix_units()};
+    packing = {vlm::PackedFormat::kInt4, vlm::gains_by_bytes()};
   } else if (quantization != "none") {
     fail("--quantization is none, int8, int4 or w4a8");
   }
