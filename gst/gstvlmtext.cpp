@@ -123,7 +123,9 @@ void TextOutput::detach(GstPad* pad) {
 void TextOutput::put_stream(GstEvent* upstream_start) {
   const gchar* upstream_id = nullptr;
   gst_event_parse_stream_start(upstream_start, &upstream_id);
-  const std::string id = std::string(upstream_id) + "/text";
+  // With the element's name, since the video goes on under its own id to what may be another one.
+  const std::unique_ptr<gchar, void (*)(gpointer)> name(gst_element_get_name(element_), g_free);
+  const std::string id = std::string(upstream_id) + "/" + name.get() + "/text";
   EventPtr event(gst_event_new_stream_start(id.c_str()));
   gst_event_set_stream_flags(event.get(), GST_STREAM_FLAG_SPARSE);
   guint group = 0;

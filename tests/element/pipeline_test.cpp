@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <set>
+#include <string>
 
 #include "element_support.h"
 
@@ -130,6 +132,23 @@ TEST_F(TextPipeline, live_webvtt) {
                     "! fakesink sync=true d.text ! webvttenc ! filesink location=" + file("a.vtt"));
   const std::vector<MessagePtr> found = pipeline.run();
   EXPECT_EQ(occurrences(read("a.vtt"), " --> "), static_cast<int>(found.size()));
+}
+
+TEST_F(TextPipeline, elements_in_series_have_streams_of_their_own) {
+  Pipeline pipeline(std::string(kRecording) +
+                    "! vlmdescribe name=e interval=1000000000 ! videoconvert ! jpegenc ! " +
+                    kUnlimited + "! matroskamux name=m ! filesink location=" + file("a.mkv") +
+                    " d.text ! m. e.text ! m.");
+  EXPECT_EQ(pipeline.run().size(), 10u);
+  std::set<std::string> ids;
+  for (const char* name : {"d", "e"}) {
+    GstPad* pad = gst_element_get_static_pad(pipeline[name].get(), "text");
+    gchar* id = gst_pad_get_stream_id(pad);
+    ids.insert(id);
+    g_free(id);
+    gst_object_unref(pad);
+  }
+  EXPECT_EQ(ids.size(), 2u);
 }
 
 TEST_F(TextPipeline, three_deliveries_say_the_same) {
