@@ -10,16 +10,14 @@
 #include <string>
 #include <utility>
 
+#include "base/ceil_div.h"
+
 namespace vlm {
 namespace {
 
 constexpr size_t kPage = size_t{2} << 20;
 constexpr size_t kBlock = size_t{64} << 20;  // only pages that are written to take memory
 constexpr size_t kLine = 64;
-
-size_t round_up(size_t value, size_t to) {
-  return (value + to - 1) / to * to;
-}
 
 }  // namespace
 

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/ceil_div.h"
 #include "base/mutex.h"
 
 namespace vlm {
@@ -42,7 +43,7 @@ class Pool final : public c10::Allocator {
 
   c10::DataPtr allocate(size_t bytes) override {
     if (guards == 0 || bytes < kSmallest) return base_->allocate(bytes);
-    void* data = take((bytes + kUnit - 1) / kUnit * kUnit);
+    void* data = take(round_up(bytes, kUnit));
     return {data, data, give_back, c10::Device(c10::DeviceType::CPU)};
   }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/ceil_div.h"
 #include "kernels/bfloat16.h"
 #include "kernels/convert.h"
 #include "kernels/cpu.h"
@@ -29,10 +30,6 @@ constexpr int64_t kAngles = 256;
 // Scores of a past that grows take memory again only after so many tokens.
 constexpr int64_t kGrowth = 512;
 
-int64_t rounded_up(int64_t value, int64_t unit) {
-  return (value + unit - 1) / unit * unit;
-}
-
 const uint16_t* halves(const at::Tensor& tensor) {
   return static_cast<const uint16_t*>(tensor.const_data_ptr());
 }
@@ -45,11 +42,11 @@ void grow(std::vector<T>& values, int64_t size) {
 // Outputs.
 int64_t piece_of(const FewRowsWeights& matrix) {
   const int64_t inputs = std::max<int64_t>(1, matrix.shape.inputs);
-  return rounded_up(std::max<int64_t>(1, kWeightsPerPiece / inputs), kOutputsTogether);
+  return round_up(std::max<int64_t>(1, kWeightsPerPiece / inputs), kOutputsTogether);
 }
 
 int64_t pieces_of(const FewRowsWeights& matrix) {
-  return (matrix.shape.outputs + piece_of(matrix) - 1) / piece_of(matrix);
+  return ceil_div(matrix.shape.outputs, piece_of(matrix));
 }
 
 void widen_row(const uint16_t* from, int64_t size, float* to) {
@@ -148,7 +145,7 @@ void CpuStep::make_room() {
     grow(scratch.sums, kSums);
     grow(scratch.gate, kSums);
     grow(scratch.up, kSums);
-    scratch.attention.make_room(attention_of(0), rounded_up(host_.longest, kGrowth));
+    scratch.attention.make_room(attention_of(0), round_up(host_.longest, kGrowth));
   }
 }
 
@@ -273,7 +270,7 @@ void CpuStep::attend(Team::Member& member, int64_t index) {
       member, *hidden_,
       std::array<Product, 3>{
           {{matrix(qkv[0]), q_.data()}, {matrix(qkv[1]), k_.data()}, {matrix(qkv[2]), v_.data()}}});
-  const int64_t parts = (config_.kv_heads + kv_heads_at_once_ - 1) / kv_heads_at_once_;
+  const int64_t parts = ceil_div(config_.kv_heads, kv_heads_at_once_);
   member.share(rows_ * parts, 1, [&](int64_t part, int64_t) {
     const int64_t first = part % parts * kv_heads_at_once_;
     look_back(scratch_of(member), index, part / parts, first,

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/ceil_div.h"
 #include "kernels/cpu.h"
 #include "kernels/matvec_avx512_blocks.h"
 #include "kernels/matvec_kernels.h"
@@ -50,7 +51,7 @@ void fetch(const std::byte* from, int64_t bytes) {
 }
 
 int64_t steps_of(const Method& method, int64_t inputs) {
-  return (inputs + method.step - 1) / method.step;
+  return ceil_div(inputs, method.step);
 }
 
 class Rows final : public LaidOutRows {
@@ -150,8 +151,8 @@ int64_t Rows::sort_exact(const float* x) {
 
 // Rows begin … end of the order in tiles of about the same size.
 void Rows::add_tiles(const Method& method, int64_t begin, int64_t end) {
-  for (int64_t tiles = (end - begin + kMaxRows - 1) / kMaxRows; tiles > 0; --tiles) {
-    const int64_t count = (end - begin + tiles - 1) / tiles;
+  for (int64_t tiles = ceil_div(end - begin, kMaxRows); tiles > 0; --tiles) {
+    const int64_t count = ceil_div(end - begin, tiles);
     for (int64_t i = 0; i < count; ++i) {
       rows_[static_cast<size_t>(order_[static_cast<size_t>(begin + i)])] = {
           static_cast<int64_t>(tiles_.size()), i, 1};

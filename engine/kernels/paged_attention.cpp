@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/ceil_div.h"
 #include "cuda/attention_index.h"
 #include "kernels/bfloat16.h"
 #include "kernels/cpu.h"
@@ -243,10 +244,10 @@ int64_t kv_heads_at_once(const PagedAttentionArgs& args, int threads) {
     longest = std::max(longest, seen);
   }
   for (int64_t parts = 1; parts < args.kv_heads; ++parts) {
-    const int64_t at_once = (args.kv_heads + parts - 1) / parts;
+    const int64_t at_once = ceil_div(args.kv_heads, parts);
     // No part is more than a thread's share, and no round of parts leaves many threads idle.
     const bool fits = longest * at_once * threads <= total * args.kv_heads;
-    const int64_t all = args.rows * parts, rounds = (all + threads - 1) / threads;
+    const int64_t all = args.rows * parts, rounds = ceil_div(all, threads);
     if (fits && 4 * rounds * threads <= 5 * all) return at_once;
   }
   return 1;
@@ -267,7 +268,7 @@ void paged_attention_part(const PagedAttentionArgs& args, int64_t row, int64_t k
 void paged_attention_cpu(const PagedAttentionArgs& args) {
   if (args.rows == 0) return;
   const int64_t at_once = kv_heads_at_once(args, at::get_num_threads());
-  const int64_t parts = (args.kv_heads + at_once - 1) / at_once;
+  const int64_t parts = ceil_div(args.kv_heads, at_once);
   at::parallel_for(0, args.rows * parts, 1, [&](int64_t begin, int64_t end) {
     thread_local AttentionScratch scratch;
     for (; begin < end; ++begin) {

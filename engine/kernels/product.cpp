@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/ceil_div.h"
 #include "kernels/cpu.h"
 #include "kernels/product_avx2.h"
 #include "kernels/product_tiles.h"
@@ -218,7 +219,7 @@ void run(const std::vector<ProductArgs>& all, const Unit& unit) {
   const int64_t rows = all.front().rows;
   const int64_t passes = ceil_div(rows, kPassRows);
   for (int64_t row = 0; row < rows;) {
-    const int64_t count = std::min(rows - row, ceil_div(ceil_div(rows, passes), kSpan) * kSpan);
+    const int64_t count = std::min(rows - row, round_up(ceil_div(rows, passes), kSpan));
     Pass(all, unit, row, count).run();
     row += count;
   }

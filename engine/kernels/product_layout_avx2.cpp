@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/ceil_div.h"
 #include "kernels/avx2.h"
 #include "kernels/bfloat16.h"
 #include "kernels/group_scale.h"
@@ -181,7 +182,7 @@ VLM_AVX2 void lay_out_byte_x(const ProductArgs& args, int64_t first, int64_t cou
   alignas(32) int8_t rows[kSide][PackedShape::kGroup];
   auto* tiles = reinterpret_cast<ByteTile*>(out);
   for (int64_t step = 0; step < steps; ++step, tiles += 2) {
-    for (int64_t row = 0; row < ceil_div(count, kSide) * kSide; row += kSide) {
+    for (int64_t row = 0; row < round_up(count, kSide); row += kSide) {
       ByteTile& tile = tiles[row / kSide];
       for (int64_t group = 0; group < kByteGroups; ++group) {
         const int64_t at =

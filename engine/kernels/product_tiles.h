@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/ceil_div.h"
 #include "kernels/product.h"
 
 #if defined(__x86_64__)
@@ -22,10 +23,6 @@ constexpr int64_t kDepth = 32;             ///< inputs of a step
 constexpr int64_t kRowBytes = kDepth * 2;  ///< of a tile of weights
 constexpr int64_t kTileBytes = kSide * kRowBytes;
 constexpr int64_t kStepBytes = 2 * kTileBytes;
-
-inline int64_t ceil_div(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
 
 /// Where the sums of an output with the 16 rows of a tile are among a block's, or behind each other
 /// those of several blocks of outputs.

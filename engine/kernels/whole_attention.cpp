@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "kernels/whole_attention.h"
 
+#include "base/ceil_div.h"
 #include "kernels/cpu.h"
 #include "kernels/product.h"
 
@@ -253,7 +254,7 @@ class Attention {
     const int64_t end = args_.causal ? query + count : args_.rows;
     const int64_t begin = oldest / kSpan * kSpan;
     for (int64_t key = begin; key < end; key += keys_at_once()) {
-      const int64_t keys = ceil_div(std::min(keys_at_once(), end - key), kSpan) * kSpan;
+      const int64_t keys = round_up(std::min(keys_at_once(), end - key), kSpan);
       meet(panel, kv_head, query, count, key, keys, key == begin);
     }
     uint16_t* out = args_.out + (row * args_.heads + own) * args_.head_dim;
@@ -297,7 +298,7 @@ class Attention {
 
   const WholeAttentionArgs& args_;
   const int64_t panels_ = ceil_div(args_.queries, kSpan);
-  const int64_t padded_rows_ = ceil_div(args_.rows, kSpan) * kSpan;
+  const int64_t padded_rows_ = round_up(args_.rows, kSpan);
   const int64_t steps_ = ceil_div(args_.head_dim, kDepth);
   at::Tensor keys_, values_, scratch_;
 };

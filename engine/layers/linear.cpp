@@ -11,6 +11,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/ceil_div.h"
 #include "base/device.h"
 #include "cuda/packed_index.h"
 #include "cuda/tensor_ops.h"
@@ -130,7 +131,7 @@ at::Tensor Linear::pack(TensorSource& source, const PackedShape& shape, const at
   const int64_t rows = std::max<int64_t>(1, kWidenedWeights / shape.inputs);
   const int64_t stored_row = shape.inputs * static_cast<int64_t>(stored.element_size());
   const KernelType type = *kernel_type(stored.scalar_type());
-  Shares shares((shape.outputs + rows - 1) / rows, kMostPieces);
+  Shares shares(ceil_div(shape.outputs, rows), kMostPieces);
   shares.spread([&] {
     std::vector<float> wide(static_cast<size_t>(rows * shape.inputs));
     for (Shares::Piece at = shares.claim(); at.count > 0; at = shares.claim()) {

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/ceil_div.h"
 #include "base/failure.h"
 
 namespace vlm {
@@ -46,7 +47,7 @@ void MappedFile::let_go(const std::byte* begin, size_t bytes) const {
   if (begin < data_ || bytes > size_ || begin > data_ + (size_ - bytes)) return;
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto address = reinterpret_cast<uintptr_t>(begin);
-  const uintptr_t first = (address + page - 1) / page * page;
+  const uintptr_t first = round_up(address, page);
   const uintptr_t last = (address + bytes) / page * page;
   if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }

@@ -10,6 +10,7 @@
 #include <sstream>
 #include <utility>
 
+#include "base/ceil_div.h"
 #include "base/failure.h"
 #include "cuda/tensor_ops.h"
 #include "kernels/convert.h"
@@ -127,7 +128,7 @@ at::Tensor TensorSource::converted(const at::Tensor& stored) {
   const auto from_size = static_cast<int64_t>(stored.element_size());
   const auto to_size = static_cast<int64_t>(result.element_size());
   const int64_t count = stored.numel();
-  Shares((count + kValuesPerPiece - 1) / kValuesPerPiece, 1).each([&](int64_t piece) {
+  Shares(ceil_div(count, kValuesPerPiece), 1).each([&](int64_t piece) {
     const int64_t first = piece * kValuesPerPiece;
     convert_values(from_type, from + first * from_size, to_type, to + first * to_size,
                    std::min(kValuesPerPiece, count - first));
