@@ -29,7 +29,9 @@
  * * A frame that lasts is described in each window whose first sampling point it covers; one of
  *   unknown duration lasts until the next, a picture alone to the end of its window; where
  *   nothing is shown (a hole of more than a frame, a GAP event, an empty buffer with the GAP flag)
- *   there is no window. DISCONT alone changes nothing: timestamps say what is missing.
+ *   there is no window. A GAP event takes nothing from the time that a frame claims; in a recording
+ *   it waits for the next frame, since decoders let it overtake pictures that they hold. DISCONT
+ *   alone changes nothing: timestamps say what is missing.
  * * A buffer without PTS follows the one before it, the first one begins where the segment is
  *   entered. Without stream time video passes undescribed, of segments not in TIME format a
  *   warning says so. The flag GAP on a buffer with content changes nothing.

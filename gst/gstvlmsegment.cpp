@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "gstvlmsegment.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace gstvlm {
@@ -17,6 +18,20 @@ bool has_stream_time(const GstSegment& segment) {
 }
 
 }  // namespace
+
+std::optional<Span> stream_times(const GstSegment& segment, uint64_t pts, uint64_t stop) {
+  uint64_t start = 0;
+  uint64_t end = 0;
+  if (!gst_segment_clip(&segment, GST_FORMAT_TIME, pts, stop, &start, &end)) {
+    return std::nullopt;
+  }
+  const uint64_t first = gst_segment_to_stream_time(&segment, GST_FORMAT_TIME, start);
+  const uint64_t last = gst_segment_to_stream_time(&segment, GST_FORMAT_TIME, end);
+  if (first == kNoTime || last == kNoTime) {
+    return std::nullopt;
+  }
+  return Span{std::min(first, last), std::max(first, last)};
+}
 
 GstSegment text_segment(const GstSegment& video) {
   GstSegment text = video;

@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
-// The text pad's times: pure arithmetic on segments.
+// Stream time and the text pad's times: pure arithmetic on segments.
 
 #include <gst/gst.h>
 
+#include <optional>
+
 #include "gstvlm-utils.h"
+#include "gstvlmsilence.h"
 
 namespace gstvlm {
+
+/// The stream time of [pts, stop) in a segment of TIME format; nothing where none of it lies there.
+/// Reentrant.
+std::optional<Span> stream_times(const GstSegment& segment, uint64_t pts, uint64_t stop);
 
 /// The segment of the text pad beside one of the video. Positions in it are stream time, which is
 /// what subtitle encoders write as they find it; running times are those of the video, so that

@@ -17,10 +17,6 @@ constexpr unsigned kFramesLeftOut = GST_SEGMENT_FLAG_TRICKMODE |
                                     GST_SEGMENT_FLAG_TRICKMODE_KEY_UNITS |
                                     GST_SEGMENT_FLAG_TRICKMODE_FORWARD_PREDICTED;
 
-uint64_t distance(uint64_t a, uint64_t b) {
-  return a > b ? a - b : b - a;
-}
-
 // Whether times of both segments mean the same, so that a window may go on.
 bool same_mapping(const GstSegment& a, const GstSegment& b) {
   return a.format == b.format && a.rate == b.rate && a.applied_rate == b.applied_rate &&
@@ -42,6 +38,7 @@ void Stream::start() {
   gst_video_info_init(&look_.info);
   look_.orientation = GST_VIDEO_ORIENTATION_IDENTITY;
   sampler_.reset();
+  silence_.clear();
   sampler_.set_segment(segment_);
   next_pts_ = kNoTime;
   mode_known_ = false;
@@ -95,6 +92,9 @@ GstFlowReturn Stream::look_at(GstBuffer* buffer, const std::optional<Moment>& mo
   }
   if (!moment) {
     return GST_FLOW_OK;
+  }
+  if (const GstFlowReturn flow = settle_silence(moment->time.start_ns); flow != GST_FLOW_OK) {
+    return flow;
   }
   const bool empty = gst_buffer_get_size(buffer) == 0;
   if (empty && GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_GAP)) {
@@ -311,7 +311,7 @@ bool Stream::event(EventPtr event) {
     case GST_EVENT_FLUSH_STOP:
       return flush_stop(std::move(event));
     case GST_EVENT_STREAM_START:
-      sampler_.finish();
+      finish();
       mode_known_ = false;
       stream_ = ref_event(event.get());
       text_stream_ = ref_event(event.get());
@@ -348,6 +348,7 @@ bool Stream::flush_start(EventPtr event) {
 
 bool Stream::flush_stop(EventPtr event) {
   sampler_.reset();
+  silence_.clear();
   gst_segment_init(&segment_, GST_FORMAT_TIME);
   sampler_.set_segment(segment_);
   next_pts_ = kNoTime;
@@ -393,7 +394,7 @@ bool Stream::segment(EventPtr event) {
   const GstSegment* next = nullptr;
   gst_event_parse_segment(event.get(), &next);
   if (!same_mapping(segment_, *next)) {
-    if (sampler_.finish() == GST_FLOW_FLUSHING) {
+    if (finish() == GST_FLOW_FLUSHING) {
       return false;
     }
     next_pts_ = kNoTime;
@@ -426,7 +427,10 @@ bool Stream::gap(EventPtr event) {
   gst_event_parse_gap(event.get(), &pts, &duration);
   if (segment_.format == GST_FORMAT_TIME && ensure_mode() == GST_FLOW_OK) {
     const uint64_t stop = duration == kNoTime ? pts : pts + duration;
-    if (!show_nothing(pts, stop)) {
+    const std::optional<Span> span = stream_times(segment_, pts, stop);
+    if (span && !shared_.live && segment_.rate > 0) {
+      silence_.add(*span);
+    } else if (span && show_nothing(*span) == GST_FLOW_FLUSHING) {
       return false;
     }
     next_pts_ = segment_.rate > 0 ? stop : pts;
@@ -434,32 +438,30 @@ bool Stream::gap(EventPtr event) {
   return forward(std::move(event));
 }
 
-// False where a flush came in between.
-bool Stream::show_nothing(uint64_t pts, uint64_t stop) {
-  uint64_t start = 0;
-  uint64_t end = 0;
-  if (!gst_segment_clip(&segment_, GST_FORMAT_TIME, pts, stop, &start, &end)) {
-    return true;
+GstFlowReturn Stream::show_nothing(Span span) {
+  if (const GstFlowReturn flow = sampler_.gap(span.start_ns, span.end_ns); flow != GST_FLOW_OK) {
+    return flow;
   }
-  const uint64_t first = gst_segment_to_stream_time(&segment_, GST_FORMAT_TIME, start);
-  const uint64_t last = gst_segment_to_stream_time(&segment_, GST_FORMAT_TIME, end);
-  if (first == kNoTime || last == kNoTime) {
-    return true;
-  }
-  const FrameTime silent{std::min(first, last), distance(first, last)};
-  if (sampler_.gap(silent.start_ns, silent.start_ns + silent.duration_ns) == GST_FLOW_FLUSHING) {
-    return false;
-  }
-  shared_.newest_time = silent.start_ns;
-  declare_silent(silent);
-  return true;
+  shared_.newest_time = span.start_ns;
+  declare_silent({span.start_ns, span.end_ns - span.start_ns});
+  return GST_FLOW_OK;
+}
+
+GstFlowReturn Stream::settle_silence(uint64_t until) {
+  const std::optional<Span> span = silence_.before(until);
+  return span ? show_nothing(*span) : GST_FLOW_OK;
+}
+
+GstFlowReturn Stream::finish() {
+  const GstFlowReturn flow = settle_silence(kNoTime);
+  return flow == GST_FLOW_OK ? sampler_.finish() : flow;
 }
 
 // The end of the stream, or of a segment that will be repeated: everything is described first.
 bool Stream::end(EventPtr event) {
   GstFlowReturn flow = ensure_mode();
   if (flow == GST_FLOW_OK) {
-    flow = sampler_.finish();
+    flow = finish();
   }
   if (flow == GST_FLOW_OK) {
     std::optional<Clock::time_point> deadline;

@@ -5,6 +5,7 @@
 
 #include "gstvlmsampler.h"
 #include "gstvlmshared.h"
+#include "gstvlmsilence.h"
 
 namespace gstvlm {
 
@@ -32,7 +33,9 @@ class Stream {
   bool flush_stop(EventPtr event);
   bool end(EventPtr event);
   bool gap(EventPtr event);
-  bool show_nothing(uint64_t pts, uint64_t stop);
+  GstFlowReturn show_nothing(Span span);
+  GstFlowReturn settle_silence(uint64_t until);
+  GstFlowReturn finish();
   bool segment(EventPtr event);
   bool caps(EventPtr event);
   void tags(GstEvent* event);
@@ -59,6 +62,7 @@ class Stream {
   GstSegment segment_{};
   Look look_{};
   uint64_t next_pts_ = kNoTime;
+  Silence silence_;
   bool mode_known_ = false;
   MetaPolicy meta_policy_ = MetaPolicy::kNone;  // from READY on
   EventPtr stream_;                             // upstream's newest stream-start

@@ -78,8 +78,14 @@ Steps WindowPicker::gap(uint64_t start_ns, uint64_t end_ns) {
     }
     return steps;
   }
-  if (start_ns >= last_.start_ns) {
-    last_.duration_ns = std::min(last_.duration_ns, start_ns - last_.start_ns);
+  // What the frame says of itself counts for more.
+  if (last_.duration_ns == kUnknown) {
+    if (start_ns <= last_.start_ns) {
+      return steps;
+    }
+    last_.duration_ns = start_ns - last_.start_ns;
+  } else if (start_ns < last_end() && end_ns <= last_end()) {
+    return steps;
   }
   if (open_ && end_ns < window_.nominal_end) {
     return steps;

@@ -69,7 +69,7 @@ class WindowPicker {
   /// A frame has arrived.
   Steps frame(const FrameTime& time);
 
-  /// Nothing is shown in [start_ns, end_ns).
+  /// Nothing is shown in [start_ns, end_ns), but for what the last frame says of itself.
   Steps gap(uint64_t start_ns, uint64_t end_ns);
 
   /// The stream ends here: what is open is filled with the last frame, submitted and closed.

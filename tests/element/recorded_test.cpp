@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "element_support.h"
 
@@ -250,6 +252,25 @@ TEST(Recorded, nothing_is_described_where_nothing_is_shown) {
     EXPECT_EQ(time_of(description(message.get()), "duration"), GST_SECOND);
   }
   EXPECT_EQ(starts, (std::vector<guint64>{0, 3, 8}));
+}
+
+// As decoders let them, for video that lags behind its sound.
+TEST(Recorded, gaps_that_overtake_pictures_take_nothing_from_them) {
+  Rig rig("mode=recorded interval=10000000000");
+  rig.begin();
+  for (guint64 i = 0; i < 12; ++i) {
+    ASSERT_EQ(rig.push(i * 3 * GST_SECOND, 3 * GST_SECOND), GST_FLOW_OK);
+    ASSERT_TRUE(rig.push_event(gst_event_new_gap((i * 3 + 7) * GST_SECOND, 3 * GST_SECOND)));
+  }
+  ASSERT_TRUE(rig.eos());
+  std::vector<std::pair<guint64, guint64>> windows;
+  for (const MessagePtr& message : rig.messages->descriptions()) {
+    const GstStructure* structure = description(message.get());
+    windows.emplace_back(time_of(structure, "pts") / GST_SECOND,
+                         time_of(structure, "duration") / GST_SECOND);
+  }
+  EXPECT_EQ(windows,
+            (std::vector<std::pair<guint64, guint64>>{{0, 10}, {10, 10}, {20, 10}, {30, 6}}));
 }
 
 TEST(Recorded, discont_alone_changes_nothing) {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
+#include "gstvlmsilence.h"
 #include "gstvlmwindow.h"
 
 #include <gtest/gtest.h>
@@ -303,6 +304,33 @@ TEST(Window, short_gap_does_not_end_a_window) {
   EXPECT_TRUE(runner.windows.empty());
   runner.frame(500);
   EXPECT_EQ(runner.submissions, 1);
+}
+
+TEST(Window, gap_within_the_time_of_a_frame_is_none) {
+  Runner runner(1000, 1);
+  runner.frame(0, 3000);
+  runner.gap(500, 2000);
+  EXPECT_TRUE(runner.windows.empty());
+  runner.gap(2500, 6000);
+  EXPECT_EQ(runner.windows, (Windows{{0, 1000, {0}}, {1000, 2000, {0}}, {2000, 3000, {0}}}));
+}
+
+TEST(Silence, holds_until_a_frame_bears_it_out) {
+  Silence silence;
+  EXPECT_EQ(silence.before(10), std::nullopt);
+  silence.add({100, 200});
+  silence.add({200, 500});
+  EXPECT_EQ(silence.before(90), std::nullopt);
+  EXPECT_EQ(silence.before(100), std::nullopt);
+  EXPECT_EQ(silence.before(250), (Span{100, 250}));
+  EXPECT_EQ(silence.before(300), (Span{250, 300}));
+  EXPECT_EQ(silence.before(600), (Span{300, 500}));
+  EXPECT_EQ(silence.before(700), std::nullopt);
+  silence.add({800, 900});
+  EXPECT_EQ(silence.before(UINT64_MAX), (Span{800, 900}));
+  silence.add({800, 900});
+  silence.clear();
+  EXPECT_EQ(silence.before(UINT64_MAX), std::nullopt);
 }
 
 TEST(Window, every_frame_is_a_window_without_interval) {
