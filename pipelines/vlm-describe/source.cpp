@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace describe {
 
@@ -34,6 +35,7 @@ Source::Source(const Input& input, const Stage& stage, bool hold)
       made_us_(g_get_monotonic_time()),
       hold_(hold),
       newest_us_(made_us_) {
+  gst_segment_init(&segment_, GST_FORMAT_TIME);
   bin_ = gst_element_factory_make("uridecodebin", nullptr);
   if (bin_ == nullptr) return;
   GstCaps* caps = gst_caps_from_string("video/x-raw(ANY)");
@@ -47,9 +49,15 @@ Source::Source(const Input& input, const Stage& stage, bool hold)
 
 Source::~Source() {
   if (bin_ == nullptr) return;
-  silent_ = true;
+  silence();
   gst_element_set_state(bin_, GST_STATE_NULL);
   gst_bin_remove(GST_BIN(stage_.pipeline), bin_);
+}
+
+void Source::silence() {
+  silent_ = true;
+  const std::lock_guard lock(waiting_mutex_);
+  if (waiting_ != nullptr) gst_clock_id_unschedule(waiting_);
 }
 
 void Source::start() {
@@ -93,6 +101,26 @@ void Source::take_time_from_clock(GstPadProbeInfo* info) {
   GST_PAD_PROBE_INFO_DATA(info) = buffer;
 }
 
+/// Waits until the picture is to be shown. In front of the element, and not in the sink behind it,
+/// so that the end may overtake what waits.
+void Source::pace(GstBuffer* buffer) {
+  const GstClockTime time =
+      gst_segment_to_running_time(&segment_, GST_FORMAT_TIME, GST_BUFFER_PTS(buffer));
+  GstClock* clock = gst_element_get_clock(stage_.pipeline);
+  const GstClockTime base = gst_element_get_base_time(stage_.pipeline);
+  if (clock != nullptr && GST_CLOCK_TIME_IS_VALID(time) && GST_CLOCK_TIME_IS_VALID(base)) {
+    const GstClockID id = gst_clock_new_single_shot_id(clock, base + time);
+    {
+      const std::lock_guard lock(waiting_mutex_);
+      waiting_ = id;
+    }
+    if (!silent_) gst_clock_id_wait(id, nullptr);
+    const std::lock_guard lock(waiting_mutex_);
+    gst_clock_id_unref(std::exchange(waiting_, nullptr));
+  }
+  g_clear_object(&clock);
+}
+
 GstPadProbeReturn Source::on_data(GstPad*, GstPadProbeInfo* info, gpointer data) {
   auto* self = static_cast<Source*>(data);
   if (self->silent_) return GST_PAD_PROBE_DROP;
@@ -100,11 +128,14 @@ GstPadProbeReturn Source::on_data(GstPad*, GstPadProbeInfo* info, gpointer data)
     ++self->pictures_;
     self->newest_us_ = g_get_monotonic_time();
     if (self->endless_) self->take_time_from_clock(info);
-    return GST_PAD_PROBE_OK;
+    if (self->paced_) self->pace(GST_PAD_PROBE_INFO_BUFFER(info));
+    return self->silent_ ? GST_PAD_PROBE_DROP : GST_PAD_PROBE_OK;
   }
-  if (GST_EVENT_TYPE(GST_PAD_PROBE_INFO_EVENT(info)) != GST_EVENT_EOS || !self->end_is_loss_) {
-    return GST_PAD_PROBE_OK;
-  }
+  GstEvent* event = GST_PAD_PROBE_INFO_EVENT(info);
+  if (GST_EVENT_TYPE(event) == GST_EVENT_SEGMENT) gst_event_copy_segment(event, &self->segment_);
+  if (GST_EVENT_TYPE(event) != GST_EVENT_EOS) return GST_PAD_PROBE_OK;
+  self->ended_ = true;
+  if (!self->end_is_loss_) return GST_PAD_PROBE_OK;
   // The element is to go on with the next connection.
   self->post(kEnded);
   return GST_PAD_PROBE_DROP;
@@ -141,7 +172,7 @@ void Source::look_at(GstPad* pad) {
   if (endless_ && !is_live(pad)) {
     // It comes as fast as it is taken, what there is of it: played as it was recorded.
     gst_util_set_object_arg(G_OBJECT(stage_.describe), "mode", "live");
-    g_object_set(stage_.sink, "sync", TRUE, nullptr);
+    paced_ = true;
     began_at_ = running_time(stage_.pipeline);
     gst_pad_set_offset(pad, static_cast<gint64>(began_at_.load()));
   }

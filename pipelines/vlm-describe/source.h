@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
 
 #include "inputs.h"
 
@@ -39,8 +40,8 @@ class Source {
   void start();
   /// What is held back goes on.
   void let_pass() { hold_ = false; }
-  /// Nothing more comes from it.
-  void silence() { silent_ = true; }
+  /// Nothing more comes from it; what waits for its time is let go.
+  void silence();
 
   /// Whether a message's source is part of it.
   bool owns(GstObject* object) const;
@@ -49,6 +50,8 @@ class Source {
   /// Whether video was found in it.
   bool has_video() const { return have_video_; }
   bool had_picture() const { return pictures_ > 0; }
+  /// Whether its end has come.
+  bool ended() const { return ended_; }
   /// Since the newest picture, or since it was made.
   std::chrono::microseconds silence_lasts() const;
   /// Since it was made.
@@ -62,6 +65,7 @@ class Source {
   static GstPadProbeReturn on_data(GstPad* pad, GstPadProbeInfo* info, gpointer self);
 
   void look_at(GstPad* pad);
+  void pace(GstBuffer* buffer);
   void take_time_from_clock(GstPadProbeInfo* info);
   bool is_endless(GstPad* pad) const;
   void post(const char* name);
@@ -79,9 +83,14 @@ class Source {
   std::atomic<bool> camera_ = false;    // pictures one after the other by HTTP
   std::atomic<bool> endless_ = false;
   std::atomic<bool> end_is_loss_ = false;
+  std::atomic<bool> ended_ = false;
+  std::atomic<bool> paced_ = false;         // pictures wait here for their time
   std::atomic<GstClockTime> began_at_ = 0;  // running time that its own times are shifted by
   std::atomic<uint64_t> pictures_ = 0;
   std::atomic<int64_t> newest_us_;
+  GstSegment segment_{};  // the streaming thread's
+  std::mutex waiting_mutex_;
+  GstClockID waiting_ = nullptr;  // guarded; what the streaming thread waits for
 };
 
 }  // namespace describe

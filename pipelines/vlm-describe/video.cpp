@@ -2,7 +2,6 @@
 #include "video.h"
 
 #include <gst/gst.h>
-#include <gst/pbutils/pbutils.h>
 
 #include <algorithm>
 #include <chrono>
@@ -85,6 +84,12 @@ class VideoRun {
   vlm::Status cut();
   vlm::Status watch();
   vlm::Status lose(const std::string& why);
+  bool gives_up(Clock::time_point now) const;
+  vlm::Error given_up(Clock::time_point now) const;
+  bool shows_nothing() const;
+  std::chrono::nanoseconds patience() const {
+    return std::max(kConnectTimeout, settings_.lost_after);
+  }
   vlm::Status connect();
   void say_statistics() const;
   vlm::Status at_end() const;
@@ -104,9 +109,8 @@ class VideoRun {
   Stage stage_;
   GstBus* bus_ = nullptr;
   std::unique_ptr<Source> source_;  // null while a lost one is waited for
-  std::string missing_plugin_;
-  std::vector<Record> early_;  // came before it was known whether the source is live
-  bool refused_ = false;       // by the first state change
+  std::vector<Record> early_;       // came before it was known whether the source is live
+  bool refused_ = false;            // by the first state change
   bool live_ = false;
   bool begun_ = false;
   bool cut_done_ = false;
@@ -120,16 +124,17 @@ class VideoRun {
   bool reached_ = false;  // there was a picture, ever
   Backoff backoff_;
   std::optional<Clock::time_point> lost_since_;
+  std::string why_lost_;
   Clock::time_point retry_at_;
   uint64_t losses_ = 0;
 };
 
 VideoRun::~VideoRun() {
+  if (source_ != nullptr) source_->silence();
+  // With the sink first: the source's threads may wait in it.
+  if (stage_.pipeline != nullptr) gst_element_set_state(stage_.pipeline, GST_STATE_NULL);
   source_.reset();
-  if (stage_.pipeline != nullptr) {
-    gst_element_set_state(stage_.pipeline, GST_STATE_NULL);
-    gst_object_unref(stage_.pipeline);
-  }
+  if (stage_.pipeline != nullptr) gst_object_unref(stage_.pipeline);
   if (bus_ != nullptr) gst_object_unref(bus_);
 }
 
@@ -200,6 +205,10 @@ vlm::Status VideoRun::play() {
     } else if (stands_still()) {
       return failure(vlm::ErrorKind::kInvalidArgument,
                      "no video was found in it; it may be cut off or broken");
+    } else if (shows_nothing()) {
+      return failure(vlm::ErrorKind::kInvalidArgument,
+                     "no picture came from it in " + seconds_text(patience()) +
+                         " (with --lost-after it is waited for longer)");
     }
     if (asked_to_end_ && Clock::now() > end_deadline_) return at_end();
     if (!asked_to_end_ && live_) {
@@ -221,6 +230,11 @@ bool VideoRun::stands_still() {
   return now - *still_since_ > kStillTimeout;
 }
 
+/// Something comes, but never a picture. (What is live is watched over.)
+bool VideoRun::shows_nothing() const {
+  return !begun_ && !live_ && !source_->had_picture() && source_->age() > patience();
+}
+
 /// A live source ends properly, so that what is in flight still comes out. Nobody asks the source,
 /// which may be gone or stuck: the end is sent in its place.
 vlm::Status VideoRun::handle_interrupt() {
@@ -238,10 +252,11 @@ vlm::Status VideoRun::handle_interrupt() {
 /// Looks after the connection to a source without an end.
 vlm::Status VideoRun::watch() {
   const Clock::time_point now = Clock::now();
+  const bool shows = source_ != nullptr && source_->had_picture();
+  if (!shows && gives_up(now)) return given_up(now);
   if (source_ == nullptr) return now < retry_at_ ? vlm::ok_status() : connect();
-  if (!source_->had_picture()) {
-    if (source_->age() < std::max(kConnectTimeout, settings_.lost_after)) return vlm::ok_status();
-    return lose("no picture came");
+  if (!shows) {
+    return source_->age() < patience() ? vlm::ok_status() : lose("no picture came");
   }
   reached_ = true;
   if (lost_since_) {
@@ -261,22 +276,29 @@ vlm::Status VideoRun::lose(const std::string& why) {
                     ? std::chrono::duration_cast<Backoff::Duration>(source_->age())
                     : Backoff::Duration::zero());
   source_.reset();
+  why_lost_ = why;
   if (!lost_since_) {
     lost_since_ = now;
     ++losses_;
   } else {
     progress_.say(input_.source + ": not there: " + why);
   }
-  if (settings_.give_up_after && now - *lost_since_ >= *settings_.give_up_after) {
-    return failure(vlm::ErrorKind::kIo, input_.source + " was lost (" + why +
-                                            ") and given up after " +
-                                            seconds_text(now - *lost_since_));
-  }
+  if (gives_up(now)) return given_up(now);
   retry_at_ = now + backoff_.next();
   if (now == *lost_since_) {
     state((reached_ ? "was lost (" : "shows nothing (") + why + "); connecting again");
   }
   return vlm::ok_status();
+}
+
+bool VideoRun::gives_up(Clock::time_point now) const {
+  return lost_since_ && settings_.give_up_after && now - *lost_since_ >= *settings_.give_up_after;
+}
+
+vlm::Error VideoRun::given_up(Clock::time_point now) const {
+  return failure(vlm::ErrorKind::kIo, input_.source + " was lost (" + why_lost_ +
+                                          ") and given up after " +
+                                          seconds_text(now - *lost_since_));
 }
 
 vlm::Status VideoRun::connect() {
@@ -317,8 +339,8 @@ void VideoRun::say_statistics() const {
 vlm::Status VideoRun::at_end() const {
   if (records_ > 0 || asked_to_end_) return vlm::ok_status();
   return failure(vlm::ErrorKind::kInvalidArgument,
-                 wants_part() ? "there is no picture between --start and --end"
-                              : "it holds no picture that could be decoded");
+                 cut_done_ ? "there is no picture between --start and --end"
+                           : "it holds no picture that could be decoded");
 }
 
 vlm::Result<VideoRun::Step> VideoRun::handle(GstMessage* message) {
@@ -338,11 +360,7 @@ vlm::Result<VideoRun::Step> VideoRun::handle(GstMessage* message) {
       break;
     case GST_MESSAGE_ELEMENT:
       reach_.note(message);
-      if (gst_is_missing_plugin_message(message)) {
-        char* what = gst_missing_plugin_message_get_description(message);
-        missing_plugin_ = what;
-        g_free(what);
-      } else if (GST_MESSAGE_SRC(message) == GST_OBJECT(stage_.describe)) {
+      if (GST_MESSAGE_SRC(message) == GST_OBJECT(stage_.describe)) {
         status = take(gst_message_get_structure(message));
       }
       break;
@@ -368,7 +386,7 @@ vlm::Result<VideoRun::Step> VideoRun::handle(GstMessage* message) {
 vlm::Result<VideoRun::Step> VideoRun::handle_error(GstMessage* message) {
   GstObject* from = GST_MESSAGE_SRC(message);
   const bool ours = from == GST_OBJECT(stage_.describe) || from == GST_OBJECT(stage_.sink);
-  if (!ours && reached_ && !from_current(message)) return Step::kGoOn;
+  if (!ours && (reached_ || lost_since_) && !from_current(message)) return Step::kGoOn;
   const vlm::Error error = error_of(message);
   const bool was_there = source_ != nullptr && source_->had_picture() && source_->endless();
   if (ours || !live_ || !(was_there || lost_since_)) return error;
@@ -381,7 +399,11 @@ vlm::Result<VideoRun::Step> VideoRun::handle_error(GstMessage* message) {
 
 /// What comes without being pushed is ready to play. The output of a source without an end grows.
 vlm::Status VideoRun::handle_prerolled() {
-  if (begun_ || (wants_part() && !cut_done_)) return vlm::ok_status();
+  if (begun_) return vlm::ok_status();
+  if (wants_part() && !cut_done_) {
+    // By a gap, behind which the first picture may come, or by the end.
+    return source_->ended() ? at_end() : vlm::ok_status();
+  }
   gint64 duration = 0;
   if (gst_element_query_duration(stage_.pipeline, GST_FORMAT_TIME, &duration) && duration > 0) {
     duration_ns_ = static_cast<uint64_t>(duration);
@@ -447,10 +469,6 @@ vlm::Error VideoRun::error_of(GstMessage* message) const {
   const bool ours = GST_MESSAGE_SRC(message) == GST_OBJECT(stage_.describe);
   const bool had_picture = reached_ || (source_ != nullptr && source_->had_picture());
   if (!ours && !had_picture) result.message = reach_.explain(*error, result.detail);
-  if (!missing_plugin_.empty() && !reached_ && !ours) {
-    result.message = "GStreamer lacks here what decodes it: " + missing_plugin_ +
-                     " (gstreamer1.0-libav has most decoders)";
-  }
   g_error_free(error);
   g_free(debug);
   return result;

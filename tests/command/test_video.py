@@ -190,6 +190,26 @@ def test_cut_off_videos_never_hang(command, video, tmp_path):
     assert [line.split(": ")[0] for line in complaints(done)] == [str(path) for path in paths]
 
 
+@pytest.mark.parametrize("length", [8, 100, 400])
+def test_a_part_of_what_has_no_picture_never_hangs(command, tmp_path, length):
+    # What describes the video stands in front, and the pictures are missing.
+    clip = made_clip(tmp_path / "clip.mp4", mux="mp4mux faststart=true")
+    data = clip.read_bytes()
+    clip.write_bytes(data[:data.index(b"mdat") + length])
+    done = command.run("--start", 1, "--end", 3, clip, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(complaints(done)) == 1
+
+
+def test_gaps_that_overtake_pictures_make_no_holes(command, tmp_path):
+    # Pictures that the decoder holds back, in a file whose sound goes on meanwhile.
+    clip = tmp_path / "slow.mkv"
+    launch(f"videotestsrc num-buffers=12 ! video/x-raw,width=160,height=120,framerate=1/3 ! x264enc bframes=2 ! "
+           f"h264parse ! matroskamux name=mux ! filesink location={clip} "
+           f"audiotestsrc samplesperbuffer=4410 num-buffers=360 ! audioconvert ! vorbisenc ! mux.")
+    assert close(spans(command.json("--interval", 10, clip)), [(0, 10), (10, 10), (20, 10), (30, 6)])
+
+
 def test_a_prompt_longer_than_the_context(command, video, tmp_path):
     prompt = tmp_path / "long.txt"
     prompt.write_text("What colour is the background? " * 20000)
