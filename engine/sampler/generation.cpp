@@ -94,11 +94,19 @@ std::span<const int64_t> Generation::advance(const Chosen& chosen) {
   return parents_;
 }
 
+Failure Generation::no_choice(const std::string& what) const {
+  const std::string size = std::to_string(settings_.no_repeat_ngram_size);
+  return {ErrorKind::kInternal,
+          "the model's scores are not finite, so no " + what +
+              ": numbers overflow in this dtype or the weights are broken; try dtype float32" +
+              (settings_.no_repeat_ngram_size > 0
+                   ? " (or no-repeat-ngram-size " + size + " forbids every token; make it larger)"
+                   : "")};
+}
+
 void Generation::advance_single(const Chosen& chosen) {
   if (chosen.candidates.empty()) {
-    throw Failure(ErrorKind::kInternal,
-                  "the model's scores are not finite, so no token can be chosen: numbers overflow "
-                  "in this dtype or the weights are broken; try dtype float32");
+    throw no_choice("token can be chosen");
   }
   const Candidate& candidate = chosen.candidates.front();
   const std::optional<FinishReason> ending = rules_.after(prompt_, single_.ids, candidate.token);
@@ -115,9 +123,7 @@ void Generation::advance_single(const Chosen& chosen) {
 
 void Generation::advance_beams(const Chosen& chosen) {
   if (chosen.candidates.empty() && !beams_->best().reason) {
-    throw Failure(ErrorKind::kInternal,
-                  "the model's scores are not finite, so no beam can go on: numbers overflow in "
-                  "this dtype or the weights are broken; try dtype float32");
+    throw no_choice("beam can go on");
   }
   std::vector<std::optional<FinishReason>> endings;
   endings.reserve(chosen.candidates.size());

@@ -5,8 +5,10 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "base/failure.h"
 #include "sampler/beam_search.h"
 #include "sampler/stop.h"
 #include "scheduler/settings.h"
@@ -56,6 +58,7 @@ class Generation {
   void finish(FinishReason reason);
   void cut_loop();
   const BeamSearch::Beam& row(int64_t row) const;
+  Failure no_choice(const std::string& what) const;
   void advance_single(const Chosen& chosen);
   void advance_beams(const Chosen& chosen);
 

@@ -82,13 +82,14 @@ void Batch::add(std::unique_ptr<Job> job) {
   }
   order_.push(job->stream(), job->id());
   const RequestId id = job->id();
+  waiting_bytes_ += job->pixel_bytes();
   waiting_.emplace(id, std::move(job));
 }
 
 void Batch::cancel(RequestId id) {
-  if (auto node = waiting_.extract(id); !node.empty()) {
+  if (const std::unique_ptr<Job> job = take_waiting(id)) {
     order_.remove(id);
-    node.mapped()->fail(cancelled_error());
+    job->fail(cancelled_error());
     return;
   }
   for (const std::unique_ptr<Job>& job : running_) {
@@ -104,6 +105,13 @@ void Batch::cancel(RequestId id) {
     forget_ended();
     return;
   }
+}
+
+std::unique_ptr<Job> Batch::take_waiting(RequestId id) {
+  auto node = waiting_.extract(id);
+  if (node.empty()) return nullptr;
+  waiting_bytes_ -= node.mapped()->pixel_bytes();
+  return std::move(node.mapped());
 }
 
 void Batch::close() {
@@ -156,9 +164,8 @@ std::vector<Job*> Batch::start_waiting(PromptRoom& room) {
     if (!fits(capacity, used_, next.need()) || !room.starts(next.prompt_tokens())) {
       break;
     }
-    auto node = waiting_.extract(order_.pop());
-    Job& job = *node.mapped();
-    running_.push_back(std::move(node.mapped()));
+    running_.push_back(take_waiting(order_.pop()));
+    Job& job = *running_.back();
     used_.rows += job.need().rows;
     used_.slots += job.need().slots;
     const Status status = guarded([&] {
@@ -325,7 +332,7 @@ void Batch::fail_all(Jobs jobs, const Error& error) {
     }
   }
   while (!order_.empty()) {
-    waiting_.extract(order_.pop()).mapped()->fail(error);
+    take_waiting(order_.pop())->fail(error);
   }
 }
 

@@ -38,6 +38,8 @@ class Batch {
 
   /// Set once the device is lost: everything fails with it from then on.
   const std::optional<Error>& fatal() const { return fatal_; }
+  /// What the pictures of those who wait take.
+  int64_t waiting_bytes() const { return waiting_bytes_; }
   /// Free slots of the cache, for tests.
   int64_t free_slots() const { return pool_.free_slots(); }
 
@@ -47,6 +49,8 @@ class Batch {
   std::optional<Error> cannot_run(const Job& job) const;
   bool trace_taken(const std::string& path) const;
   PromptRoom prompt_room() const;
+  /// One of those who wait, who does so no longer; null where there is none of that id.
+  std::unique_ptr<Job> take_waiting(RequestId id);
   /// Those who start.
   std::vector<Job*> start_waiting(PromptRoom& room);
   void encode(Jobs jobs);
@@ -68,6 +72,7 @@ class Batch {
   SlotPool pool_;
   FairQueue order_;
   std::unordered_map<RequestId, std::unique_ptr<Job>> waiting_;
+  int64_t waiting_bytes_ = 0;
   std::vector<std::unique_ptr<Job>> running_;
   Share used_;
   std::optional<Error> fatal_;

@@ -83,6 +83,11 @@ void Job::start(SlotPool& pool, const Tokenizer& tokenizer, Clock::time_point no
   timing_.wait_ms = milliseconds(submitted_, now);
 }
 
+int64_t Job::pixel_bytes() const {
+  const PixelTensor& all = prepared_.pixels;
+  return all.images * all.channels * all.height * all.width * static_cast<int64_t>(sizeof(float));
+}
+
 const PixelTensor* Job::pixels() const {
   return prepared_.pixels.images > 0 ? &prepared_.pixels : nullptr;
 }

@@ -52,6 +52,8 @@ class Job {
 
   /// Pictures to encode before the first step; null where there are none.
   const PixelTensor* pixels() const;
+  /// What they take, wherever they lie.
+  int64_t pixel_bytes() const;
   void set_images(std::shared_ptr<const ImageEmbeds> images, double vision_ms);
 
   /// Tokens of the prompt that are not processed yet.

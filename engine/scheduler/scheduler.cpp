@@ -8,6 +8,12 @@
 #include "scheduler/settings.h"
 
 namespace vlm {
+namespace {
+
+// Of pictures made ready ahead of the model: more of them would only take memory.
+constexpr int64_t kMostPreparedBytes = int64_t{128} << 20;
+
+}  // namespace
 
 Scheduler::Scheduler(SchedulerModel model, std::unique_ptr<Executor> executor)
     : model_(std::move(model)), executor_(std::move(executor)) {
@@ -106,7 +112,7 @@ void Scheduler::cancel(RequestId id) {
 
 std::unique_ptr<Job> Scheduler::next_to_prepare() {
   const MutexLock lock(mutex_);
-  while (!closing_ && order_.empty()) {
+  while (!closing_ && (order_.empty() || prepared_bytes_ >= kMostPreparedBytes)) {
     changed_.wait(mutex_);
   }
   if (closing_) {
@@ -123,6 +129,7 @@ void Scheduler::hand_over(std::unique_ptr<Job> job) {
     job->mark_cancelled();
   }
   preparing_ = 0;
+  prepared_bytes_ += job->pixel_bytes();
   ready_.push_back(std::move(job));
   changed_.notify_all();
 }
@@ -134,8 +141,17 @@ void Scheduler::prepare_loop() {
   }
 }
 
-Scheduler::Delivery Scheduler::take_delivery(bool idle) {
+Scheduler::Delivery Scheduler::take_delivery(const Batch& batch) {
+  const bool idle = batch.idle();
   const MutexLock lock(mutex_);
+  const int64_t before = prepared_bytes_;
+  prepared_bytes_ = batch.waiting_bytes();
+  for (const std::unique_ptr<Job>& job : ready_) {
+    prepared_bytes_ += job->pixel_bytes();
+  }
+  if (prepared_bytes_ < before) {
+    changed_.notify_all();
+  }
   while (idle && ready_.empty() && cancels_.empty() && !(closing_ && preparer_gone_)) {
     changed_.wait(mutex_);
   }
@@ -150,7 +166,7 @@ Scheduler::Delivery Scheduler::take_delivery(bool idle) {
 void Scheduler::engine_loop() {
   Batch batch(*executor_, *model_.tokenizer);
   for (bool last = false; !last;) {
-    Delivery delivery = take_delivery(batch.idle());
+    Delivery delivery = take_delivery(batch);
     for (std::unique_ptr<Job>& job : delivery.jobs) {
       batch.add(std::move(job));
     }

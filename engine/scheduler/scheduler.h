@@ -28,8 +28,9 @@ struct SchedulerModel {
 };
 
 /// Engine over an executor: an inbox under a mutex, a thread that prepares requests ahead of the
-/// model, and the engine thread, which alone touches the executor and calls all callbacks. The
-/// mutex guards the inbox alone and is not held while anything is called.
+/// model (as far as their pictures take modest memory), and the engine thread, which alone touches
+/// the executor and calls all callbacks. The mutex guards the inbox alone and is not held while
+/// anything is called.
 class Scheduler : public Engine {
  public:
   Scheduler(SchedulerModel model, std::unique_ptr<Executor> executor);
@@ -53,8 +54,8 @@ class Scheduler : public Engine {
   /// Null once the engine closes.
   std::unique_ptr<Job> next_to_prepare() VLM_EXCLUDES(mutex_);
   void hand_over(std::unique_ptr<Job> job) VLM_EXCLUDES(mutex_);
-  /// Waits for something new where `idle`.
-  Delivery take_delivery(bool idle) VLM_EXCLUDES(mutex_);
+  /// Waits for something new where `batch` is idle.
+  Delivery take_delivery(const Batch& batch) VLM_EXCLUDES(mutex_);
   void close() VLM_EXCLUDES(mutex_);
 
   SchedulerModel model_;
@@ -68,6 +69,7 @@ class Scheduler : public Engine {
   RequestId preparing_ VLM_GUARDED_BY(mutex_) = 0;  ///< 0: none
   bool preparing_cancelled_ VLM_GUARDED_BY(mutex_) = false;
   std::vector<std::unique_ptr<Job>> ready_ VLM_GUARDED_BY(mutex_);
+  int64_t prepared_bytes_ VLM_GUARDED_BY(mutex_) = 0;  ///< of pictures whose requests wait
   std::vector<RequestId> cancels_ VLM_GUARDED_BY(mutex_);
   std::optional<Error> fatal_ VLM_GUARDED_BY(mutex_);
   bool closing_ VLM_GUARDED_BY(mutex_) = false;

@@ -48,10 +48,10 @@ void ThreadCount::Level::close_window(double now) {
   seconds = 0;
   steps = 0;
   measured_at = now;
-  std::array<double, kWindowsKept> sorted = means;
-  const auto end = sorted.begin() + static_cast<std::ptrdiff_t>(std::min(windows, kWindowsKept));
-  std::sort(sorted.begin(), end);
-  typical = sorted[static_cast<size_t>(end - sorted.begin()) / 2];
+  const auto end = means.begin() + static_cast<std::ptrdiff_t>(std::min(windows, kWindowsKept));
+  std::vector<double> sorted(means.begin(), end);
+  std::sort(sorted.begin(), sorted.end());
+  typical = sorted[sorted.size() / 2];
   if (windows == 1) usual = typical;
   usual += (typical - usual) * (typical < usual ? kUsualFalls : kUsualRises);
 }

@@ -54,9 +54,9 @@ void read_merges(const JsonView& model, const PieceIds& ids, BpeModel& bpe) {
     const auto [left, right] = merge_sides(model, entry);
     for (const std::string& piece : {left, right, left + right}) {
       if (ids.contains(piece)) continue;
-      throw Failure(ErrorKind::kInvalidModel, model.file() + ": model.merges joins " +
-                                                  entry.dump() + ", but " + Json(piece).dump() +
-                                                  " is not in model.vocab");
+      throw Failure(ErrorKind::kInvalidModel,
+                    model.file() + ": model.merges joins " + json_excerpt(entry) + ", but " +
+                        json_excerpt(Json(piece)) + " is not in model.vocab");
     }
     bpe.merges.emplace_back(ids.at(left), ids.at(right));
   }

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <utility>
@@ -207,17 +209,18 @@ void take_prompt(const Raw& raw, Settings& settings) {
 
 void take_generation(const Raw& raw, vlm::Options& options) {
   const auto at_least = [](int low) { return [low](int n) { return n >= low; }; };
-  const auto not_negative = [](double v) { return v >= 0; };
+  constexpr double kMost = std::numeric_limits<float>::max();  // as the element's properties
   take<int>(options.max_new_tokens, raw, "max-new-tokens", "a whole number from 1", at_least(1));
   take<int>(options.min_new_tokens, raw, "min-new-tokens", "a whole number from 0", at_least(0));
-  take<double>(options.temperature, raw, "temperature", "a number from 0", not_negative);
+  take<double>(options.temperature, raw, "temperature", "a number from 0 to 3.4e38",
+               [](double v) { return v >= 0 && v <= kMost; });
   take<int>(options.top_k, raw, "top-k", "a whole number from 0", at_least(0));
   take<double>(options.top_p, raw, "top-p", "a number above 0 and up to 1",
                [](double v) { return v > 0 && v <= 1; });
   take<double>(options.min_p, raw, "min-p", "a number from 0 to 1",
                [](double v) { return v >= 0 && v <= 1; });
-  take<double>(options.repetition_penalty, raw, "repetition-penalty", "a number above 0",
-               [](double v) { return v > 0; });
+  take<double>(options.repetition_penalty, raw, "repetition-penalty",
+               "a number above 0 and up to 3.4e38", [](double v) { return v > 0 && v <= kMost; });
   take<int>(options.no_repeat_ngram_size, raw, "no-repeat-ngram-size", "a whole number from 0",
             at_least(0));
   take<int>(options.repetition_guard, raw, "repetition-guard", "0 or a whole number from 2",
@@ -225,8 +228,8 @@ void take_generation(const Raw& raw, vlm::Options& options) {
   take<int>(options.top_logprobs, raw, "top-logprobs", "a whole number from 0 to 1024",
             [](int n) { return n >= 0 && n <= 1024; });
   take<int>(options.num_beams, raw, "num-beams", "a whole number from 1", at_least(1));
-  take<double>(options.length_penalty, raw, "length-penalty", "a number",
-               [](double) { return true; });
+  take<double>(options.length_penalty, raw, "length-penalty", "a number from -3.4e38 to 3.4e38",
+               [](double v) { return std::fabs(v) <= kMost; });
   take<uint64_t>(options.seed, raw, "seed", "a whole number from 0 to 2^64 - 1",
                  [](uint64_t) { return true; });
   if (raw["early-stopping"] != nullptr) {
@@ -244,6 +247,8 @@ void take_generation(const Raw& raw, vlm::Options& options) {
   }
 }
 
+constexpr uint64_t kShortestInterval = 1000000;  // of the element's
+
 void take_time(std::optional<uint64_t>& out, const Raw& raw, const char* option) {
   const char* value = raw[option];
   if (value == nullptr) return;
@@ -254,6 +259,9 @@ void take_time(std::optional<uint64_t>& out, const Raw& raw, const char* option)
 void take_video(const Raw& raw, Settings& settings) {
   std::optional<uint64_t> interval;
   take_time(interval, raw, "interval");
+  if (interval && *interval < kShortestInterval && parse_number<double>(raw["interval"]) != 0) {
+    refuse("interval", raw["interval"], "0 or a number of seconds from 0.001");
+  }
   settings.interval_ns = interval.value_or(settings.interval_ns);
   std::optional<unsigned> frames;
   take<unsigned>(frames, raw, "frames", "a whole number from 1 to 1024",

@@ -383,6 +383,15 @@ def test_broken_and_endless_templates_are_refused(tool):
         assert "error" in tool.ask("jinja", template=template, variables=VARIABLES), template
 
 
+def test_large_texts_take_time_and_memory_in_proportion(tool):
+    # Nearly alike texts, in which a search by trying each place would take a quarter of an hour.
+    grow = ("{% set ns = namespace(v='a') %}{% for i in range(18) %}{% set ns.v = ns.v ~ ns.v %}{% endfor %}"
+            "{% set part = ns.v ~ 'b' %}{% set all = ns.v ~ ns.v ~ ns.v %}")
+    for use, printed in [("{{ part in all }}", "False"), ("{{ all.replace(part, 'c') == all }}", "True"),
+                         ("{{ all.split(part) | length }}", "1"), ("{{ all[1] ~ all[-1] ~ all[:2] }}", "aaaa")]:
+        assert tool.must("jinja", template=grow + use, variables=VARIABLES)["text"] == printed
+
+
 def test_damaged_templates_end_in_text_or_an_error(tool):
     rng = random.Random(f"damage {SEED}")
     for _ in range(1500):

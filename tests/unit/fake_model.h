@@ -95,8 +95,10 @@ class FakePreparer : public Preparer {
       prepared.prompt.image_offsets.push_back(static_cast<int64_t>(prepared.prompt.ids.size()));
       prepared.prompt.ids.insert(prepared.prompt.ids.end(), kImageTokens, kImage);
       prepared.image_tokens += kImageTokens;
-      const Status added =
-          append_pixels(prepared.pixels, {1, 1, 1, 1, {static_cast<float>(frame.rgb.at(0))}});
+      const Status added = append_pixels(
+          prepared.pixels,
+          {1, 1, 1, width,
+           std::vector<float>(static_cast<size_t>(width), static_cast<float>(frame.rgb.at(0)))});
       if (!added) {
         return added.error();
       }
@@ -107,6 +109,7 @@ class FakePreparer : public Preparer {
   }
 
   std::function<void(const Request&)> before;
+  int64_t width = 1;  ///< of what becomes of a picture
 };
 
 struct FakeEmbeds : ImageEmbeds {

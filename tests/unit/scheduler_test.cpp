@@ -11,6 +11,7 @@
 #include <mutex>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -304,6 +305,29 @@ TEST(Scheduler, streams_take_turns) {
   // The first may have been taken before stream 2 had anything.
   const std::vector<uint64_t> head(order.begin(), order.begin() + 7);
   EXPECT_EQ(std::count(head.begin(), head.end(), 2u), 3);
+}
+
+TEST(Scheduler, prepares_no_more_pictures_than_take_modest_memory) {
+  Fixture fixture(1);
+  constexpr int64_t kBytes = int64_t{32} << 20;
+  constexpr int kRequests = 20;
+  fixture.preparer->width = kBytes / static_cast<int64_t>(sizeof(float));
+  std::atomic<int> prepared = 0;
+  fixture.preparer->before = [&](const Request&) { ++prepared; };
+  Gate gate;
+  fixture.executor->before_encode = [&](size_t) { gate.wait(); };
+  std::vector<Outcome> outcomes(kRequests);
+  for (Outcome& outcome : outcomes) {
+    ASSERT_TRUE(fixture.engine->submit(request_for("look"), outcome.callbacks()));
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  // One with the model, four that wait, one that has been prepared before they were counted.
+  EXPECT_LE(prepared, 6);
+  gate.open();
+  for (Outcome& outcome : outcomes) {
+    EXPECT_TRUE(outcome.wait());
+  }
+  EXPECT_EQ(prepared, kRequests);
 }
 
 TEST(Scheduler, sampling_depends_on_seed_and_sequence_alone) {

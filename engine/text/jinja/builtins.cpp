@@ -67,7 +67,7 @@ std::string replaced(const Call& call, const std::string& text) {
   if (from.empty()) call.place.fail("the replacement of nothing is not supported");
   std::string result;
   size_t at = 0;
-  for (size_t found; (found = text.find(from, at)) != text.npos; at = found + from.size()) {
+  for (size_t found; (found = find_text(text, from, at)) != text.npos; at = found + from.size()) {
     result.append(text, at, found - at).append(to);
     if (result.size() > kMaxText) call.place.fail("a text becomes too large");
   }
@@ -80,7 +80,7 @@ Json split(const Call& call) {
   if (separator.empty()) call.place.fail("a split at nothing is not supported");
   Json parts = Json::array();
   size_t at = 0;
-  for (size_t found; (found = text.find(separator, at)) != text.npos;
+  for (size_t found; (found = find_text(text, separator, at)) != text.npos;
        at = found + separator.size()) {
     parts.push_back(text.substr(at, found - at));
   }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "text/jinja/values.h"
 
+#include <string.h>
+
 #include <algorithm>
 
 #include "text/jinja/lexer.h"
@@ -48,6 +50,11 @@ Json number_operation(char name, int64_t left, int64_t right, const Place& place
 
 }  // namespace
 
+size_t find_text(const std::string& text, const std::string& part, size_t from) {
+  const void* found = ::memmem(text.data() + from, text.size() - from, part.data(), part.size());
+  return found ? static_cast<size_t>(static_cast<const char*>(found) - text.data()) : text.npos;
+}
+
 void Place::fail(const std::string& message) const {
   throw unsupported(file, line, message);
 }
@@ -90,8 +97,8 @@ bool contains(const Json& container, const Json& element, const Place& place) {
                        [&](const Json& entry) { return equal(entry, element); });
   }
   if (element.is_string() && container.is_string()) {
-    return container.get_ref<const std::string&>().find(element.get_ref<const std::string&>()) !=
-           std::string::npos;
+    return find_text(container.get_ref<const std::string&>(),
+                     element.get_ref<const std::string&>()) != std::string::npos;
   }
   if (element.is_string() && container.is_object()) {
     return container.contains(element.get_ref<const std::string&>());
@@ -109,11 +116,11 @@ std::string printed(const Json& value, const Place& place) {
   place.fail_no_text(value, "what prints");
 }
 
-std::vector<std::string> characters(std::string_view text) {
-  std::vector<std::string> all;
+std::vector<std::string_view> characters(std::string_view text) {
+  std::vector<std::string_view> all;
   while (!text.empty()) {
     const size_t length = std::max<size_t>(1, utf8_length(text));
-    all.emplace_back(text.substr(0, length));
+    all.push_back(text.substr(0, length));
     text.remove_prefix(length);
   }
   return all;
@@ -126,11 +133,13 @@ Json item(const Json& value, const Json& index, const Place& place) {
     return found == value.end() ? undefined() : *found;
   }
   if (!is_whole(index) || value.is_object()) return undefined();
-  if (!value.is_array() && !value.is_string()) return undefined();
-  const Json all = elements(value, place);
-  const auto size = static_cast<int64_t>(all.size());
-  const int64_t at = whole(index) < 0 ? whole(index) + size : whole(index);
-  return at >= 0 && at < size ? all[static_cast<size_t>(at)] : undefined();
+  const auto of = [&](const auto& all) {
+    const auto size = static_cast<int64_t>(all.size());
+    const int64_t at = whole(index) < 0 ? whole(index) + size : whole(index);
+    return at >= 0 && at < size ? Json(all[static_cast<size_t>(at)]) : undefined();
+  };
+  if (value.is_array()) return of(value);
+  return value.is_string() ? of(characters(value.get_ref<const std::string&>())) : undefined();
 }
 
 Json slice(const Json& value, const Json& start, const Json& stop, const Json& step,
@@ -141,8 +150,10 @@ Json slice(const Json& value, const Json& start, const Json& stop, const Json& s
   for (const Json* bound : {&start, &stop, &step}) {
     if (!bound->is_null() && !is_whole(*bound)) place.fail("a bound is " + kind_of(*bound));
   }
-  const Json all = elements(value, place);
-  const auto size = static_cast<int64_t>(all.size());
+  const bool text = value.is_string();
+  const std::vector<std::string_view> parts =
+      text ? characters(value.get_ref<const std::string&>()) : std::vector<std::string_view>();
+  const auto size = static_cast<int64_t>(text ? parts.size() : value.size());
   // A step longer than the list gives the first element alone, as one of its length does.
   const int64_t wide = size + 1;
   const int64_t stride = step.is_null() ? 1 : std::clamp(whole(step), -wide, wide);
@@ -154,14 +165,16 @@ Json slice(const Json& value, const Json& start, const Json& stop, const Json& s
   };
   const int64_t first = bound(start, stride > 0 ? 0 : size - 1);
   const int64_t last = bound(stop, stride > 0 ? size : -1);
-  Json part = Json::array();
+  std::string taken_text;
+  Json taken = Json::array();
   for (int64_t at = first; stride > 0 ? at < last : at > last; at += stride) {
-    part.push_back(all[static_cast<size_t>(at)]);
+    if (text) {
+      taken_text += parts[static_cast<size_t>(at)];
+    } else {
+      taken.push_back(value[static_cast<size_t>(at)]);
+    }
   }
-  if (value.is_array()) return part;
-  std::string text;
-  for (const Json& character : part) text += character.get_ref<const std::string&>();
-  return text;
+  return text ? Json(std::move(taken_text)) : taken;
 }
 
 Json operation(const std::string& name, const Json& left, const Json& right, const Place& place) {

@@ -30,8 +30,11 @@ inline Json undefined() {
   return Json(Json::value_t::discarded);
 }
 
+/// As std::string::find does, but in linear time whatever the texts are.
+size_t find_text(const std::string& text, const std::string& part, size_t from = 0);
+
 /// Texts that become longer are refused.
-inline constexpr size_t kMaxText = size_t{1} << 24;
+inline constexpr size_t kMaxText = size_t{1} << 22;
 
 /// The following behave as Python and Jinja do; what they can't do equally they refuse. Reentrant.
 bool truth(const Json& value);
@@ -48,7 +51,7 @@ Json slice(const Json& value, const Json& start, const Json& stop, const Json& s
            const Place& place);
 Json operation(const std::string& name, const Json& left, const Json& right, const Place& place);
 /// The characters of a text.
-std::vector<std::string> characters(std::string_view text);
+std::vector<std::string_view> characters(std::string_view text);
 /// What a loop over `value` sees.
 Json elements(const Json& value, const Place& place);
 
