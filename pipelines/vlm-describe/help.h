@@ -89,7 +89,7 @@ Output:
   -o, --output FILE         default: standard output. With several inputs a directory, which gets
                             one file for each; with jsonl also one file for all. The file appears
                             when it is complete; a live source's grows line by line, text and
-                            jsonl behind what the file holds
+                            jsonl behind what the file holds. No file that is read is written to
       --top-logprobs N      jsonl: the N likeliest tokens in the place of each chosen one, 1024 at
                             most; 0: none (0)
       --trace FILE          tensors of the first description as safetensors

@@ -77,6 +77,13 @@ std::vector<uint8_t> first_bytes(const std::string& path) {
   return bytes;
 }
 
+/// A file of Motion JPEG begins as its first picture does; only its name says that more follow.
+bool is_picture(const std::string& path, const std::vector<uint8_t>& start) {
+  const PictureFormat format = picture_format(start);
+  if (format == PictureFormat::kJpeg && ends_in(path, kVideoEndings)) return false;
+  return format != PictureFormat::kUnknown || ends_in(path, kPictureEndings);
+}
+
 Input from_regular_file(const std::string& source, const std::string& path) {
   const std::vector<uint8_t> start = first_bytes(path);
   if (start.empty()) {
@@ -85,8 +92,7 @@ Input from_regular_file(const std::string& source, const std::string& path) {
   }
   Input input;
   input.source = source;
-  input.path = path;
-  if (picture_format(start) != PictureFormat::kUnknown || ends_in(path, kPictureEndings)) {
+  if (is_picture(path, start)) {
     input.kind = Input::Kind::kPicture;
     return input;
   }
@@ -107,7 +113,11 @@ Input from_path(const std::string& source, const std::string& path) {
                               ? "does not exist"
                               : std::string("can't be opened: ") + strerror(errno));
   }
-  if (S_ISREG(info.st_mode)) return from_regular_file(source, path);
+  if (S_ISREG(info.st_mode)) {
+    Input input = from_regular_file(source, path);
+    input.path = path;
+    return input;
+  }
   if (S_ISCHR(info.st_mode) && major(info.st_rdev) == kVideo4LinuxMajor) {
     Input input;
     input.kind = Input::Kind::kVideo;
@@ -200,8 +210,12 @@ std::string local_path(const std::string& argument) {
 std::string Input::name() const {
   if (!path.empty()) return fs::path(path).filename().string();
   std::string name = uri.empty() ? fs::path(source).filename().string() : uri;
-  if (const size_t scheme = name.find("://"); scheme != name.npos) name.erase(0, scheme + 3);
-  if (const size_t account = name.find('@'); account != name.npos) name.erase(0, account + 1);
+  if (const size_t scheme = name.find("://"); scheme != name.npos) {
+    name.erase(0, scheme + 3);
+    // The account stands in front of the host; an @ further on is the path's or the query's.
+    const size_t account = name.substr(0, name.find_first_of("/?#")).rfind('@');
+    if (account != name.npos) name.erase(0, account + 1);
+  }
   for (char& c : name) {
     if (!g_ascii_isalnum(c) && std::strchr(".-_", c) == nullptr) c = '_';
   }
@@ -223,6 +237,7 @@ std::vector<Input> expand_inputs(const std::vector<std::string>& arguments) {
       inputs.push_back(from_uri(argument));
     }
   }
+  for (size_t i = 0; i < inputs.size(); ++i) inputs[i].number = i;
   return inputs;
 }
 

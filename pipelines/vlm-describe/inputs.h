@@ -15,11 +15,13 @@ struct Input {
   };
   Kind kind = Kind::kFailed;
   std::string source;  ///< as given; in a directory, the directory as given and the file's name
-  std::string path;    ///< of a local file, else empty
+  std::string path;    ///< of a local file (a failed one's too), else empty
   std::string uri;     ///< of a video, or of a picture to fetch
   std::string error;
+  size_t number = 0;  ///< counts from 0 in the order of expand_inputs()
 
-  /// What output files are named after: the file's name, or something made of the URI.
+  /// What output files are named after: the file's name, or something made of the URI, without the
+  /// account in it. It may be too long for a file.
   std::string name() const;
 };
 

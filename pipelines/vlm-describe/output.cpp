@@ -3,6 +3,9 @@
 
 #include <sys/stat.h>
 
+#include <climits>
+#include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <system_error>
 
@@ -46,9 +49,42 @@ bool is_directory(const std::string& path) {
   return fs::is_directory(path, error);
 }
 
+/// A dash and eight digits that tell long names with the same beginning apart (FNV-1a).
+std::string short_hash(const std::string& text) {
+  uint32_t hash = 2166136261U;
+  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 16777619U;
+  char digits[10];
+  std::snprintf(digits, sizeof digits, "-%08x", static_cast<unsigned>(hash));
+  return digits;
+}
+
+/// `name` with `tail`; where that is too long for a file, the name's beginning and a hash of it.
+std::string fitting(std::string name, const std::string& tail) {
+  if (name.size() + tail.size() <= NAME_MAX) return name + tail;
+  const std::string hash = short_hash(name);
+  size_t length = NAME_MAX - tail.size() - hash.size();
+  while (length > 0 && (static_cast<uint8_t>(name[length]) & 0xC0) == 0x80) --length;
+  return name.substr(0, length) + hash + tail;
+}
+
 }  // namespace
 
-vlm::Result<std::unique_ptr<Output>> Output::create(const Settings& settings, bool several) {
+vlm::Result<std::unique_ptr<Output>> Output::create(const Settings& settings, bool several,
+                                                    const std::vector<Input>& inputs,
+                                                    const ReadFiles& read) {
+  if (!settings.trace.empty()) {
+    if (vlm::Status status = read.check_target("--trace", settings.trace); !status) {
+      return status.error();
+    }
+  }
+  auto self = from_options(settings, several);
+  if (!self) return self.error();
+  if ((*self)->one_for_each_) (*self)->name_files(inputs);
+  if (vlm::Status status = (*self)->check_targets(read); !status) return status.error();
+  return self;
+}
+
+vlm::Result<std::unique_ptr<Output>> Output::from_options(const Settings& settings, bool several) {
   std::unique_ptr<Output> self(new Output);
   const std::string& path = self->path_ = settings.output;
   const std::optional<Format> by_ending = format_by_ending(path);
@@ -89,6 +125,23 @@ vlm::Result<std::unique_ptr<Output>> Output::create(const Settings& settings, bo
   return self;
 }
 
+/// All names are given before anything runs, so that none depends on what fails.
+void Output::name_files(const std::vector<Input>& inputs) {
+  files_.resize(inputs.size());
+  for (const Input& input : inputs) {
+    if (input.kind != Input::Kind::kFailed) files_[input.number] = file_for(input);
+  }
+}
+
+vlm::Status Output::check_targets(const ReadFiles& read) const {
+  if (!one_for_each_) return read.check_target("--output", path_);
+  for (const std::string& file : files_) {
+    if (file.empty()) continue;
+    if (vlm::Status status = read.check_target("--output", file); !status) return status;
+  }
+  return vlm::ok_status();
+}
+
 /// The input's name with another ending; where two inputs would share it, the whole name, and then
 /// a number.
 std::string Output::file_for(const Input& input) {
@@ -96,9 +149,9 @@ std::string Output::file_for(const Input& input) {
   const std::string stem = input.path.empty() ? name : fs::path(name).stem().string();
   const std::string ending = ending_of(options_.format);
   for (int number = 0;; ++number) {
-    std::string file = number == 0 ? stem + ending : name + ending;
-    if (number > 1) file = name + "-" + std::to_string(number) + ending;
-    if (taken_.emplace(file, 0).second) return (fs::path(path_) / file).string();
+    const std::string tail = number > 1 ? "-" + std::to_string(number) + ending : ending;
+    const std::string file = fitting(number == 0 ? stem : name, tail);
+    if (taken_.insert(file).second) return (fs::path(path_) / file).string();
   }
 }
 
@@ -134,8 +187,7 @@ vlm::Result<std::unique_ptr<InputOutput>> Output::open_shared(bool live) {
 
 vlm::Result<std::unique_ptr<InputOutput>> Output::open(const Input& input, bool live) {
   if (!one_for_each_) return open_shared(live);
-  const std::string path = file_for(input);
-  auto sink = open_sink(path, live);
+  auto sink = open_sink(files_[input.number], live);
   if (!sink) return sink.error();
   auto formatter = make_formatter(options_);
   if (!formatter) return formatter.error();

@@ -67,7 +67,7 @@ Pictures::~Pictures() {
   }
 }
 
-bool Pictures::add(const Input& input, const std::shared_ptr<vlm::Engine>& engine,
+void Pictures::add(const Input& input, const std::shared_ptr<vlm::Engine>& engine,
                    const std::string& trace_path) {
   while (pending_.size() >= kAhead) deliver_first();
   Pending pending;
@@ -78,7 +78,7 @@ bool Pictures::add(const Input& input, const std::shared_ptr<vlm::Engine>& engin
     error.message = input.source + " " + error.message;
     pending.result = failed_answer(std::move(error));
     pending_.push_back(std::move(pending));
-    return false;
+    return;
   }
   pending.bytes = frame->rgb.size();
   while (!pending_.empty() && pending_bytes_ + pending.bytes > kAheadBytes) deliver_first();
@@ -102,7 +102,6 @@ bool Pictures::add(const Input& input, const std::shared_ptr<vlm::Engine>& engin
     pending.result = failed_answer(std::move(error));
   }
   pending_.push_back(std::move(pending));
-  return id.ok();
 }
 
 void Pictures::deliver_first() {

@@ -24,9 +24,9 @@ class Pictures {
   Pictures(const Settings& settings, Done done);
   ~Pictures();
 
-  /// Decodes and submits; may deliver results of earlier ones. `trace_path` may be empty; returns
-  /// whether the picture went to the engine (where not, its failure is delivered in its place).
-  bool add(const Input& input, const std::shared_ptr<vlm::Engine>& engine,
+  /// Decodes and submits; may deliver results of earlier ones. `trace_path` may be empty. Where the
+  /// picture can't go to the engine its failure is delivered in its place.
+  void add(const Input& input, const std::shared_ptr<vlm::Engine>& engine,
            const std::string& trace_path);
   /// Delivers all that is pending. After an interruption it is cancelled first.
   void drain();

@@ -31,6 +31,11 @@ bool is_subtitle(Format format) {
   return format == Format::kVtt || format == Format::kSrt;
 }
 
+/// The engine's error about the trace itself, which it would repeat for every input.
+bool is_of_trace(const vlm::Error& error, const std::string& trace) {
+  return error.message.find("the trace could not be written to " + trace) != std::string::npos;
+}
+
 /// "-m DIR" as the user gave it, else $VLM_MODEL, else the demo model.
 std::string model_directory(const Settings& settings, const Places& places) {
   if (!settings.model.model.empty()) return settings.model.model;
@@ -40,8 +45,9 @@ std::string model_directory(const Settings& settings, const Places& places) {
 
 }  // namespace
 
-Run::Run(Settings settings)
+Run::Run(Settings settings, std::string prompt_file)
     : settings_(std::move(settings)),
+      prompt_file_(std::move(prompt_file)),
       places_(find_places()),
       progress_(progress_level(settings_)),
       pictures_(settings_,
@@ -77,7 +83,8 @@ ExitStatus Run::run() {
   const bool any_good = std::any_of(inputs.begin(), inputs.end(), [](const Input& input) {
     return input.kind != Input::Kind::kFailed;
   });
-  auto output = Output::create(settings_, several);
+  const ReadFiles read(inputs, prompt_file_);
+  auto output = Output::create(settings_, several, inputs, read);
   if (!output) {
     complain(output.error().message + " (vlm-describe --help explains)");
     return kUsage;
@@ -144,19 +151,24 @@ Run::Next Run::describe(const Input& input) {
 }
 
 Run::Next Run::describe_picture(const Input& input) {
-  const std::string trace = trace_;
-  if (pictures_.add(input, engine_, trace)) trace_.clear();
+  const std::string trace = take_trace();
+  pictures_.add(input, engine_, trace);
+  if (trace.empty()) return Next::kGoOn;
+  // Only its result says whether the next one gets the trace.
+  pictures_.drain();
+  if (picture_error_) pass_on_trace(trace, *picture_error_);
   return Next::kGoOn;
 }
 
 void Run::picture_done(const Input& input, vlm::Result<Record> result) {
-  if (!result && result.error().kind == vlm::ErrorKind::kCancelled && interrupted()) return;
   vlm::Status status = result ? vlm::ok_status() : vlm::Status(result.error());
+  picture_error_ = result ? std::nullopt : std::optional(result.error());
   if (status && !output_broken_) {
     auto output = open(input, false);
     status = output ? add(**output, *result) : vlm::Status(output.error());
     if (status) status = commit(**output);
   }
+  if (!status && status.error().kind == vlm::ErrorKind::kCancelled && interrupted()) return;
   done(static_cast<bool>(status));
   if (!status) {
     fail(status.error());
@@ -174,8 +186,9 @@ Run::Next Run::describe_one_video(const Input& input) {
   pictures_.drain();
   std::promise<bool> promise;
   std::future<bool> goes_on = promise.get_future();
-  std::thread thread([this, &input, trace = std::exchange(trace_, {}),
-                      promise = std::move(promise)]() mutable { play(input, trace, promise); });
+  std::thread thread([this, &input, trace = take_trace(), promise = std::move(promise)]() mutable {
+    play(input, trace, promise);
+  });
   if (goes_on.get()) {
     going_.push_back(std::move(thread));
   } else {
@@ -210,9 +223,14 @@ vlm::Status Run::play_to(const Input& input, const std::string& trace,
     if (live) goes_on();
     return vlm::ok_status();
   };
-  receiver.add = [&](const Record& record) { return add(*output, record); };
+  bool described = false;
+  receiver.add = [&](const Record& record) {
+    described = true;
+    return add(*output, record);
+  };
   receiver.unwanted = [this] { return stopped_.load(); };
   vlm::Status status = describe_video(settings_, input, trace, receiver, progress_);
+  if (!status && !described) pass_on_trace(trace, status.error());
   if (status && output != nullptr) status = commit(*output);
   return status;
 }
@@ -241,7 +259,9 @@ void Run::done(bool described) {
 
 vlm::Result<std::unique_ptr<InputOutput>> Run::open(const Input& input, bool live) {
   const std::lock_guard lock(mutex_);
-  return output_->open(input, live);
+  auto output = output_->open(input, live);
+  if (!output && output_->shared()) output_broken_ = stopped_ = true;
+  return output;
 }
 
 vlm::Status Run::add(InputOutput& output, const Record& record) {
@@ -258,7 +278,21 @@ vlm::Status Run::add(InputOutput& output, const Record& record) {
 
 vlm::Status Run::commit(InputOutput& output) {
   const std::lock_guard lock(mutex_);
-  return output.commit();
+  vlm::Status status = output.commit();
+  if (!status) output_broken_ = stopped_ = true;
+  return status;
+}
+
+std::string Run::take_trace() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(trace_, {});
+}
+
+/// The trace is of the first input that is described: this one was not, and the next may be.
+void Run::pass_on_trace(const std::string& trace, const vlm::Error& error) {
+  if (trace.empty() || is_of_trace(error, trace)) return;
+  const std::lock_guard lock(mutex_);
+  trace_ = trace;
 }
 
 /// One line for one failure. Where output can't be written, nothing more is tried.

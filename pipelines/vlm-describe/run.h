@@ -6,6 +6,7 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,7 +26,8 @@ namespace describe {
 /// Thread-bound.
 class Run {
  public:
-  explicit Run(Settings settings);
+  /// `prompt_file`: where the prompt was read from, or empty.
+  Run(Settings settings, std::string prompt_file);
   ~Run();
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
@@ -53,16 +55,19 @@ class Run {
   vlm::Result<std::unique_ptr<InputOutput>> open(const Input& input, bool live);
   vlm::Status add(InputOutput& output, const Record& record);
   vlm::Status commit(InputOutput& output);
+  std::string take_trace();
+  void pass_on_trace(const std::string& trace, const vlm::Error& error);
 
   Settings settings_;
+  std::string prompt_file_;
   Places places_;
   Progress progress_;
   std::unique_ptr<Output> output_;
   Model model_;
   std::shared_ptr<vlm::Engine> engine_;
   Pictures pictures_;
-  std::string trace_;  // not given to a request yet
-  size_t inputs_ = 0;  // all of them
+  std::optional<vlm::Error> picture_error_;  // why the last picture was not described
+  size_t inputs_ = 0;                        // all of them
   std::vector<std::thread> going_;
   std::atomic<bool> output_broken_ = false;
   std::atomic<bool> stopped_ = false;  // nothing more is tried
@@ -71,6 +76,7 @@ class Run {
   ExitStatus status_ = kAllDescribed;
   size_t finished_ = 0;
   size_t described_ = 0;  // inputs that succeeded
+  std::string trace_;     // empty: none, or an input that may be described has it
 };
 
 }  // namespace describe

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "interrupt.h"
 #include "output.h"
 
 namespace describe {
@@ -24,12 +26,44 @@ std::string in_quotes(const std::string& path) {
   return "\"" + path + "\"";
 }
 
+/// Waits until a descriptor that does not block takes bytes again. A reader that still reads gets
+/// the end after an interruption, too; one that does not is not waited for: false.
+bool wait_for_room(int fd) {
+  constexpr int kStepMs = 100;
+  pollfd waiting = {fd, POLLOUT, 0};
+  for (int patience = 10; patience > 0; patience -= interrupted() ? 1 : 0) {
+    if (poll(&waiting, 1, kStepMs) > 0) return true;
+  }
+  return false;
+}
+
+/// Cuts the last `bytes` off a regular file, so that no half record stays in it; not where others
+/// wrote behind them.
+void take_back(int fd, size_t bytes) {
+  struct stat info = {};
+  const off_t end = lseek(fd, 0, SEEK_CUR);
+  if (bytes == 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size != end) return;
+  const off_t begin = end - static_cast<off_t>(bytes);
+  if (ftruncate(fd, begin) == 0) lseek(fd, begin, SEEK_SET);
+}
+
+/// All of `bytes`, or where it can be helped nothing of them.
 vlm::Status write_all(int fd, const std::string& bytes, const std::string& name) {
   for (size_t done = 0; done < bytes.size();) {
     const ssize_t wrote = write(fd, bytes.data() + done, bytes.size() - done);
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote < 0) return io_error("writing to", name, errno);
-    done += static_cast<size_t>(wrote);
+    if (wrote >= 0) {
+      done += static_cast<size_t>(wrote);
+      continue;
+    }
+    const int error = errno;
+    if (error == EINTR) continue;
+    if (error != EAGAIN) {
+      take_back(fd, done);
+      return io_error("writing to", name, error);
+    }
+    if (!wait_for_room(fd)) {
+      return vlm::Error{vlm::ErrorKind::kCancelled, "interrupted while writing to " + name, {}};
+    }
   }
   return vlm::ok_status();
 }

@@ -3,6 +3,8 @@
 
 import json
 import os
+import resource
+import signal
 import subprocess
 
 import pytest
@@ -50,6 +52,14 @@ def complaints(done):
     lines = done.stderr.splitlines()
     assert all(line.startswith("vlm-describe: ") for line in lines), done.stderr
     return [line.removeprefix("vlm-describe: ") for line in lines]
+
+
+def full_at(size):
+    """For preexec_fn: files end at `size` bytes, as on a full disk."""
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    return limit
 
 
 @pytest.fixture(scope="session")

@@ -155,6 +155,9 @@ def test_a_trace_that_cannot_be_written_says_what_to_do(command, picture, tmp_pa
     assert done.returncode == 1
     (line,) = complaints(done)
     assert str(trace) in line and "name a file in a directory that exists" in line
+    done = command.run("--max-new-tokens", 2, "--trace", trace, picture, picture)
+    assert done.returncode == 1
+    assert (len(done.stdout.splitlines()), len(complaints(done))) == (1, 1)
 
 
 def test_the_trace_holds_the_first_request(command, picture, tmp_path):

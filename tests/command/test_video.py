@@ -19,7 +19,7 @@ import time
 import pytest
 
 import scenes
-from conftest import complaints
+from conftest import complaints, full_at
 from material import launch, made_clip, scene_clip, sure_scene
 
 SECOND = 1_000_000_000
@@ -237,6 +237,36 @@ def test_the_trace_holds_the_first_window(command, video, tmp_path):
         assert tensors.get_tensor("token_ids").tolist() == records[0]["token_ids"]
 
 
+def test_the_trace_is_of_the_first_video_that_is_described(command, video, tmp_path):
+    from safetensors import safe_open
+
+    broken, trace = tmp_path / "broken.mp4", tmp_path / "trace.safetensors"
+    broken.write_bytes(os.urandom(3000))
+    done = command.run("-f", "jsonl", "--trace", trace, broken, video)
+    assert done.returncode == 1
+    with safe_open(trace, "numpy") as tensors:
+        assert tensors.get_tensor("token_ids").tolist() == json.loads(done.stdout.splitlines()[0])["token_ids"]
+
+
+def test_a_trace_that_cannot_be_written_fails_one_video(command, video, tmp_path):
+    done = command.run("--max-new-tokens", 2, "--trace", tmp_path / "nowhere" / "trace", video, video)
+    assert done.returncode == 1
+    (line,) = complaints(done)
+    assert "name a file in a directory that exists" in line
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_motion_jpeg_is_video(command, media, tmp_path):
+    clip = tmp_path / "clip.mjpg"
+    launch("videotestsrc num-buffers=20 ! video/x-raw,width=160,height=120,framerate=10/1 ! jpegenc ! "
+           f"filesink location={clip}")
+    shutil.copy(clip, tmp_path / "CLIP.MJPEG")
+    for argument in (clip, tmp_path):
+        done = command.run("-f", "vtt", "-o", tmp_path, argument)
+        assert (done.returncode, done.stderr) == (0, ""), "a picture would have been refused"
+        assert cues((tmp_path / "clip.vtt").read_text())
+
+
 def test_options_reach_the_element(command, video):
     records = command.json("-p", "How many shapes are there?", "--max-new-tokens", 2, "--interval", 3, video)
     assert len(records) == 2
@@ -284,7 +314,7 @@ def web(media):
     server.shutdown()
 
 
-def test_http(command, video, picture, web):
+def test_http(command, video, picture, web, tmp_path):
     if subprocess.run(["gst-inspect-1.0", "--exists", "souphttpsrc"], check=False).returncode:
         pytest.skip("GStreamer has no HTTP source here")
     records = command.json(f"{web}/{video.name}")
@@ -292,6 +322,10 @@ def test_http(command, video, picture, web):
     (here,), (there,) = command.json(picture), command.json(f"{web}/{picture.name}?size=full")
     assert here["token_ids"] == there["token_ids"]
     assert here["logprobs"] == pytest.approx(there["logprobs"], abs=1e-4)
+    query = "?" + "q" * 300
+    done = command.run("-o", tmp_path, *(f"{web}/{picture.name}{query}{number}" for number in range(2)))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [len(path.name) for path in tmp_path.iterdir()] == [255, 255]
     for name in ("absent.mp4", "absent.png"):
         done = command.run(f"{web}/{name}")
         assert (done.returncode, done.stdout) == (1, "")
@@ -346,6 +380,16 @@ def test_a_live_source_grows_and_ends_cleanly(command, live_uri, tmp_path, form)
     records = [json.loads(line) for line in text.splitlines()]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record["utc"]) for record in records)
     assert [record["index"] for record in records] == sorted(record["index"] for record in records)
+
+
+def test_a_live_source_fills_the_disk(command, live_uri, tmp_path):
+    output = tmp_path / "live.jsonl"
+    output.write_text("{}\n")
+    done = command.run("--interval", 0.3, "-o", output, live_uri, preexec_fn=full_at(4000))
+    assert done.returncode == 1
+    complaints(done)
+    text = output.read_text()
+    assert len([json.loads(line) for line in text.splitlines()]) >= 2 and text.endswith("\n")
 
 
 def test_start_needs_a_recording(command, live_uri):
