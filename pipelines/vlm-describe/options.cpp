@@ -194,6 +194,7 @@ std::string prompt_of(const Raw& raw) {
 
 void take_prompt(const Raw& raw, Settings& settings) {
   settings.prompt = prompt_of(raw);
+  if (raw["prompt-file"] != nullptr) settings.prompt_file = raw["prompt-file"];
   if (raw["system"] != nullptr) settings.system = utf8("--system", raw["system"]);
   if (raw["prompt-format"] != nullptr) {
     const std::string format = raw["prompt-format"];

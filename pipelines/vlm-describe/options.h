@@ -24,6 +24,7 @@ struct Settings {
   std::string prompt_format = "auto";
   std::optional<std::string> system;
   std::string prompt;
+  std::string prompt_file;  ///< where it was read from; empty: nowhere
   vlm::Options options;
 
   uint64_t interval_ns = 2'000'000'000;

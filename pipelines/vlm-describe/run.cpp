@@ -45,9 +45,8 @@ std::string model_directory(const Settings& settings, const Places& places) {
 
 }  // namespace
 
-Run::Run(Settings settings, std::string prompt_file)
+Run::Run(Settings settings)
     : settings_(std::move(settings)),
-      prompt_file_(std::move(prompt_file)),
       places_(find_places()),
       progress_(progress_level(settings_)),
       pictures_(settings_,
@@ -83,7 +82,7 @@ ExitStatus Run::run() {
   const bool any_good = std::any_of(inputs.begin(), inputs.end(), [](const Input& input) {
     return input.kind != Input::Kind::kFailed;
   });
-  const ReadFiles read(inputs, prompt_file_);
+  const ReadFiles read(inputs, settings_.prompt_file);
   auto output = Output::create(settings_, several, inputs, read);
   if (!output) {
     complain(output.error().message + " (vlm-describe --help explains)");

@@ -26,8 +26,7 @@ namespace describe {
 /// Thread-bound.
 class Run {
  public:
-  /// `prompt_file`: where the prompt was read from, or empty.
-  Run(Settings settings, std::string prompt_file);
+  explicit Run(Settings settings);
   ~Run();
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
@@ -59,7 +58,6 @@ class Run {
   void pass_on_trace(const std::string& trace, const vlm::Error& error);
 
   Settings settings_;
-  std::string prompt_file_;
   Places places_;
   Progress progress_;
   std::unique_ptr<Output> output_;
