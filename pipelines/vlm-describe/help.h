@@ -81,7 +81,8 @@ at once, by one model. While it is busy with one interval, the next ones are pas
 that was there and is lost is connected to again, after 1 s, 2 s and so on up to 30 s, for as long
 as it takes; one line on standard error says that it is lost, and one that it is back. Numbers and
 times of its descriptions go on. One that can't be reached at first is an error.
-      --lost-after SECONDS  without a picture for so long a source counts as lost (10)
+      --lost-after SECONDS  without a picture for so long a source counts as lost (10; the first
+                            picture is waited for 30 s at least)
       --give-up-after SECONDS  a source that was lost for so long has failed (default: never)
 
 Output:
