@@ -33,7 +33,7 @@ compile() { # FILE… from the root, those that are older than their objects lef
 compile $(find engine -name '*.cpp')
 echo "compiled $(find engine -name '*.cpp' | wc -l) sources"
 
-tests="cpu_limit dense fused linear matvec packed_matrix paged_attention product random whole_attention"
+tests="convert cpu_limit cpu_step dense fused linear matvec packed_matrix paged_attention product random team whole_attention"
 aarch64-linux-gnu-g++ -std=c++20 -O1 -I$gtest -I$gtest/include -c $gtest/src/gtest-all.cc -o "$out/gtest-all.o"
 aarch64-linux-gnu-g++ -std=c++20 -O1 -I$gtest -I$gtest/include -c $gtest/src/gtest_main.cc -o "$out/gtest_main.o"
 # shellcheck disable=SC2086 # names of tests
