@@ -85,6 +85,13 @@ GstFlowReturn Stream::chain(BufferPtr buffer) {
 }
 
 GstFlowReturn Stream::look_at(GstBuffer* buffer, const std::optional<Moment>& moment, bool active) {
+  if (moment) {
+    const std::optional<Span> silent =
+        silence_.frame(moment->time.start_ns, moment->time.duration_ns);
+    if (const GstFlowReturn flow = show_nothing(silent); flow != GST_FLOW_OK) {
+      return flow;
+    }
+  }
   if (!active) {
     // What was described long ago says nothing of this.
     shared_.latest.clear();
@@ -92,9 +99,6 @@ GstFlowReturn Stream::look_at(GstBuffer* buffer, const std::optional<Moment>& mo
   }
   if (!moment) {
     return GST_FLOW_OK;
-  }
-  if (const GstFlowReturn flow = settle_silence(moment->time.start_ns); flow != GST_FLOW_OK) {
-    return flow;
   }
   const bool empty = gst_buffer_get_size(buffer) == 0;
   if (empty && GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_GAP)) {
@@ -427,10 +431,14 @@ bool Stream::gap(EventPtr event) {
   gst_event_parse_gap(event.get(), &pts, &duration);
   if (segment_.format == GST_FORMAT_TIME && ensure_mode() == GST_FLOW_OK) {
     const uint64_t stop = duration == kNoTime ? pts : pts + duration;
-    const std::optional<Span> span = stream_times(segment_, pts, stop);
-    if (span && !shared_.live && segment_.rate > 0) {
-      silence_.add(*span);
-    } else if (span && show_nothing(*span) == GST_FLOW_FLUSHING) {
+    std::optional<Span> span = stream_times(segment_, pts, stop);
+    if (span) {
+      shared_.newest_time = span->start_ns;
+    }
+    if (span && !shared_.live && segment_.rate > 0 && segment_.applied_rate > 0) {
+      span = silence_.add(*span);
+    }
+    if (show_nothing(span) == GST_FLOW_FLUSHING) {
       return false;
     }
     next_pts_ = segment_.rate > 0 ? stop : pts;
@@ -438,22 +446,19 @@ bool Stream::gap(EventPtr event) {
   return forward(std::move(event));
 }
 
-GstFlowReturn Stream::show_nothing(Span span) {
-  if (const GstFlowReturn flow = sampler_.gap(span.start_ns, span.end_ns); flow != GST_FLOW_OK) {
-    return flow;
+GstFlowReturn Stream::show_nothing(const std::optional<Span>& span) {
+  if (!span) {
+    return GST_FLOW_OK;
   }
-  shared_.newest_time = span.start_ns;
-  declare_silent({span.start_ns, span.end_ns - span.start_ns});
-  return GST_FLOW_OK;
-}
-
-GstFlowReturn Stream::settle_silence(uint64_t until) {
-  const std::optional<Span> span = silence_.before(until);
-  return span ? show_nothing(*span) : GST_FLOW_OK;
+  const GstFlowReturn flow = sampler_.gap(span->start_ns, span->end_ns);
+  if (flow == GST_FLOW_OK) {
+    declare_silent({span->start_ns, span->end_ns - span->start_ns});
+  }
+  return flow;
 }
 
 GstFlowReturn Stream::finish() {
-  const GstFlowReturn flow = settle_silence(kNoTime);
+  const GstFlowReturn flow = show_nothing(silence_.end());
   return flow == GST_FLOW_OK ? sampler_.finish() : flow;
 }
 

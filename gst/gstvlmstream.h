@@ -33,8 +33,7 @@ class Stream {
   bool flush_stop(EventPtr event);
   bool end(EventPtr event);
   bool gap(EventPtr event);
-  GstFlowReturn show_nothing(Span span);
-  GstFlowReturn settle_silence(uint64_t until);
+  GstFlowReturn show_nothing(const std::optional<Span>& span);
   GstFlowReturn finish();
   bool segment(EventPtr event);
   bool caps(EventPtr event);

@@ -50,26 +50,29 @@ void Reach::note(GstMessage* message) {
 }
 
 void Reach::note_missing(GstMessage* message) {
-  char* what = gst_missing_plugin_message_get_description(message);
-  missing_ = what;
-  g_free(what);
   GstCaps* caps = nullptr;
   gst_structure_get(gst_message_get_structure(message), "detail", GST_TYPE_CAPS, &caps, nullptr);
-  if (caps == nullptr) return;
-  const char* type = gst_structure_get_name(gst_caps_get_structure(caps, 0));
-  if (g_str_has_prefix(type, "text/")) text_type_ = type;
-  gst_caps_unref(caps);
+  const char* type =
+      caps != nullptr ? gst_structure_get_name(gst_caps_get_structure(caps, 0)) : nullptr;
+  if (type != nullptr && g_str_has_prefix(type, "text/")) {
+    text_type_ = type;
+  } else {
+    char* what = gst_missing_plugin_message_get_description(message);
+    missing_ = what;
+    g_free(what);
+  }
+  if (caps != nullptr) gst_caps_unref(caps);
 }
 
 std::string Reach::explain(const GError& error, const std::string& debug) const {
+  if (!missing_.empty()) {
+    return "GStreamer lacks here what decodes it: " + missing_ +
+           " (gstreamer1.0-libav has most decoders)";
+  }
   if (!text_type_.empty()) {
     return "it is a text (" + text_type_ + ") and no video; " +
            (network_ ? "check the address, and whether the server wants a login"
                      : "check its name");
-  }
-  if (!missing_.empty()) {
-    return "GStreamer lacks here what decodes it: " + missing_ +
-           " (gstreamer1.0-libav has most decoders)";
   }
   // Of what there is nothing is missing, but none of it is video.
   if (g_error_matches(&error, GST_CORE_ERROR, GST_CORE_ERROR_MISSING_PLUGIN)) return kNoVideo;

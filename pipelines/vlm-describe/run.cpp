@@ -278,7 +278,8 @@ vlm::Status Run::add(InputOutput& output, const Record& record) {
 vlm::Status Run::commit(InputOutput& output) {
   const std::lock_guard lock(mutex_);
   vlm::Status status = output.commit();
-  if (!status) output_broken_ = stopped_ = true;
+  // A file of its own may fail alone.
+  if (!status && output_->shared()) output_broken_ = stopped_ = true;
   return status;
 }
 

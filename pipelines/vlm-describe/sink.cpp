@@ -37,8 +37,8 @@ bool wait_for_room(int fd) {
   return false;
 }
 
-/// Cuts the last `bytes` off a regular file, so that no half record stays in it; not where others
-/// wrote behind them.
+/// Cuts the last `bytes` off a regular file, so that no half record stays in it; not where another
+/// program wrote behind them by a descriptor of its own.
 void take_back(int fd, size_t bytes) {
   struct stat info = {};
   const off_t end = lseek(fd, 0, SEEK_CUR);

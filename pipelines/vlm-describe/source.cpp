@@ -71,6 +71,8 @@ bool Source::owns(GstObject* object) const {
 }
 
 std::chrono::microseconds Source::silence_lasts() const {
+  const std::lock_guard lock(waiting_mutex_);
+  if (waiting_ != nullptr) return std::chrono::microseconds::zero();
   return std::chrono::microseconds(g_get_monotonic_time() - newest_us_);
 }
 
@@ -116,6 +118,7 @@ void Source::pace(GstBuffer* buffer) {
     }
     if (!silent_) gst_clock_id_wait(id, nullptr);
     const std::lock_guard lock(waiting_mutex_);
+    newest_us_ = g_get_monotonic_time();
     gst_clock_id_unref(std::exchange(waiting_, nullptr));
   }
   g_clear_object(&clock);

@@ -52,7 +52,7 @@ class Source {
   bool had_picture() const { return pictures_ > 0; }
   /// Whether its end has come.
   bool ended() const { return ended_; }
-  /// Since the newest picture, or since it was made.
+  /// Since the newest picture, or since it was made; none while a picture waits for its time.
   std::chrono::microseconds silence_lasts() const;
   /// Since it was made.
   std::chrono::microseconds age() const;
@@ -89,7 +89,7 @@ class Source {
   std::atomic<uint64_t> pictures_ = 0;
   std::atomic<int64_t> newest_us_;
   GstSegment segment_{};  // the streaming thread's
-  std::mutex waiting_mutex_;
+  mutable std::mutex waiting_mutex_;
   GstClockID waiting_ = nullptr;  // guarded; what the streaming thread waits for
 };
 

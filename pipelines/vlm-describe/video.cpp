@@ -205,7 +205,8 @@ vlm::Status VideoRun::play() {
     } else if (stands_still()) {
       return failure(vlm::ErrorKind::kInvalidArgument,
                      "no video was found in it; it may be cut off or broken");
-    } else if (shows_nothing()) {
+    }
+    if (shows_nothing()) {
       return failure(vlm::ErrorKind::kInvalidArgument,
                      "no picture came from it in " + seconds_text(patience()) +
                          " (with --lost-after it is waited for longer)");
@@ -232,7 +233,7 @@ bool VideoRun::stands_still() {
 
 /// Something comes, but never a picture. (What is live is watched over.)
 bool VideoRun::shows_nothing() const {
-  return !begun_ && !live_ && !source_->had_picture() && source_->age() > patience();
+  return !begun_ && !live_ && !cut_done_ && !source_->had_picture() && source_->age() > patience();
 }
 
 /// A live source ends properly, so that what is in flight still comes out. Nobody asks the source,
@@ -401,8 +402,8 @@ vlm::Result<VideoRun::Step> VideoRun::handle_error(GstMessage* message) {
 vlm::Status VideoRun::handle_prerolled() {
   if (begun_) return vlm::ok_status();
   if (wants_part() && !cut_done_) {
-    // By a gap, behind which the first picture may come, or by the end.
-    return source_->ended() ? at_end() : vlm::ok_status();
+    // By the end, or by a gap, with which the sink holds up what is behind it until the seek.
+    return source_->ended() ? at_end() : cut();
   }
   gint64 duration = 0;
   if (gst_element_query_duration(stage_.pipeline, GST_FORMAT_TIME, &duration) && duration > 0) {

@@ -89,7 +89,7 @@ def test_what_never_shows_a_picture_is_not_waited_for_without_end(command, tmp_p
         # Not only where an attempt ends, which takes as long as the first one.
         assert given_up.process.wait(timeout=60) == 1
         assert time.monotonic() - begun < 30 + 4 + 20
-        assert "and given up after 4" in given_up.errors.read_text()
+        assert "and given up after " in given_up.errors.read_text()
         # Each attempt ends with more than one error, of which the later ones find no source any more.
         watch.wait_for_line("shows nothing")
         deadline = time.monotonic() + 60
@@ -137,8 +137,10 @@ def test_ctrl_c_ends_a_source_with_rare_pictures(command, tmp_path):
             time.sleep(0.1)
 
     with Server(tmp_path, {"/camera": hold}) as server, \
-            Watch(command, tmp_path, "--lost-after", 100, f"{server.uri}/camera") as watch:
-        watch.wait_for("", 1)  # the next picture is a minute away
+            Watch(command, tmp_path, "--lost-after", 1, f"{server.uri}/camera") as watch:
+        watch.wait_for("", 1)  # the next picture is a minute away, which is not the server's fault
+        time.sleep(3)
+        assert "was lost" not in watch.errors.read_text()
         begun = time.monotonic()
         watch.process.send_signal(signal.SIGINT)
         assert watch.process.wait(timeout=60) == 0

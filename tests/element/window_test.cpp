@@ -317,20 +317,43 @@ TEST(Window, gap_within_the_time_of_a_frame_is_none) {
 
 TEST(Silence, holds_until_a_frame_bears_it_out) {
   Silence silence;
-  EXPECT_EQ(silence.before(10), std::nullopt);
-  silence.add({100, 200});
-  silence.add({200, 500});
-  EXPECT_EQ(silence.before(90), std::nullopt);
-  EXPECT_EQ(silence.before(100), std::nullopt);
-  EXPECT_EQ(silence.before(250), (Span{100, 250}));
-  EXPECT_EQ(silence.before(300), (Span{250, 300}));
-  EXPECT_EQ(silence.before(600), (Span{300, 500}));
-  EXPECT_EQ(silence.before(700), std::nullopt);
+  EXPECT_EQ(silence.frame(10, kUnknown), std::nullopt);
+  EXPECT_EQ(silence.add({100, 200}), std::nullopt);
+  EXPECT_EQ(silence.add({200, 500}), std::nullopt);
+  EXPECT_EQ(silence.frame(90, kUnknown), std::nullopt);
+  EXPECT_EQ(silence.frame(100, kUnknown), std::nullopt);
+  EXPECT_EQ(silence.frame(250, kUnknown), (Span{100, 250}));
+  EXPECT_EQ(silence.frame(300, kUnknown), (Span{250, 300}));
+  EXPECT_EQ(silence.frame(600, kUnknown), (Span{300, 500}));
+  EXPECT_EQ(silence.frame(700, kUnknown), std::nullopt);
   silence.add({800, 900});
-  EXPECT_EQ(silence.before(UINT64_MAX), (Span{800, 900}));
+  EXPECT_EQ(silence.end(), (Span{800, 900}));
   silence.add({800, 900});
   silence.clear();
-  EXPECT_EQ(silence.before(UINT64_MAX), std::nullopt);
+  EXPECT_EQ(silence.end(), std::nullopt);
+}
+
+TEST(Silence, takes_nothing_from_what_frames_claim) {
+  Silence silence;
+  silence.add({50, 130});
+  EXPECT_EQ(silence.frame(0, 30), std::nullopt);
+  // Rounded times are no hole, nor is one lost frame.
+  EXPECT_EQ(silence.frame(31, 29), std::nullopt);
+  EXPECT_EQ(silence.frame(89, 30), std::nullopt);
+  EXPECT_EQ(silence.frame(200, 30), (Span{119, 130}));
+  silence.add({210, 225});
+  EXPECT_EQ(silence.frame(300, 30), std::nullopt);
+  silence.add({305, 335});
+  EXPECT_EQ(silence.end(), (Span{330, 335}));
+}
+
+TEST(Silence, does_not_grow_without_end) {
+  Silence silence;
+  const uint64_t most = Silence::kMostHeld;
+  EXPECT_EQ(silence.add({0, most}), std::nullopt);
+  EXPECT_EQ(silence.add({most, most + 50}), (Span{0, 50}));
+  EXPECT_EQ(silence.add({most + 50, most + 60}), (Span{50, 60}));
+  EXPECT_EQ(silence.end(), (Span{60, most + 60}));
 }
 
 TEST(Window, every_frame_is_a_window_without_interval) {

@@ -321,8 +321,8 @@ TEST(Scheduler, prepares_no_more_pictures_than_take_modest_memory) {
     ASSERT_TRUE(fixture.engine->submit(request_for("look"), outcome.callbacks()));
   }
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  // One with the model, four that wait, one that has been prepared before they were counted.
-  EXPECT_LE(prepared, 6);
+  // As many as there may be, and one that began before they were counted.
+  EXPECT_LE(prepared, 5);
   gate.open();
   for (Outcome& outcome : outcomes) {
     EXPECT_TRUE(outcome.wait());
