@@ -201,6 +201,16 @@ def test_a_part_of_what_has_no_picture_never_hangs(command, tmp_path, length):
     assert len(complaints(done)) == 1
 
 
+def test_a_part_of_a_video_that_begins_behind_its_sound(command, tmp_path):
+    # What comes first is a gap, with which the sink holds up the pictures.
+    clip = tmp_path / "late.mp4"
+    launch(f"videotestsrc num-buffers=60 timestamp-offset=3000000000 ! video/x-raw,width=160,height=120,framerate=10/1 ! "
+           f"x264enc ! h264parse ! mp4mux name=mux ! filesink location={clip} "
+           f"audiotestsrc num-buffers=400 ! audioconvert ! avenc_aac ! mux.")
+    assert close(spans(command.json("--start", 4, "--end", 7, clip)), [(4, 2), (6, 1)])
+    assert close(spans(command.json("--interval", 3, clip)), [(3, 3), (6, 3)])
+
+
 def test_gaps_that_overtake_pictures_make_no_holes(command, tmp_path):
     # Pictures that the decoder holds back, in a file whose sound goes on meanwhile.
     clip = tmp_path / "slow.mkv"
