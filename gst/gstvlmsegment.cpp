@@ -56,7 +56,10 @@ GstSegment text_segment(const GstSegment& video) {
 EventPtr text_segment_event(GstEvent* video) {
   const GstSegment* segment = nullptr;
   gst_event_parse_segment(video, &segment);
-  const GstSegment text = text_segment(*segment);
+  GstSegment text = text_segment(*segment);
+  if (text.format != GST_FORMAT_TIME) {
+    gst_segment_init(&text, GST_FORMAT_TIME);
+  }
   EventPtr event(gst_event_new_segment(&text));
   gst_event_set_seqnum(event.get(), gst_event_get_seqnum(video));
   return event;

@@ -34,7 +34,8 @@ std::optional<Span> stream_times(const GstSegment& segment, uint64_t pts, uint64
 /// rate without a stop) comes back as it is: nothing in it is described. Reentrant.
 GstSegment text_segment(const GstSegment& video);
 
-/// The same for a segment event; the sequence number is kept. Reentrant.
+/// The same for a segment event; the sequence number is kept. One that is not of TIME format
+/// becomes a plain one, since those behind the text pad still want to begin, and to end. Reentrant.
 EventPtr text_segment_event(GstEvent* video);
 
 }  // namespace gstvlm

@@ -404,9 +404,9 @@ bool Stream::segment(EventPtr event) {
     next_pts_ = kNoTime;
   }
   gst_segment_copy_into(next, &segment_);
+  text_segment_ = text_segment_event(event.get());
   if (segment_.format == GST_FORMAT_TIME) {
     sampler_.set_segment(segment_);
-    text_segment_ = text_segment_event(event.get());
   } else {
     post_warning(shared_.element,
                  {vlm::ErrorKind::kInvalidArgument,
@@ -416,11 +416,6 @@ bool Stream::segment(EventPtr event) {
                       "video, or set format=time on an appsrc.",
                   {}},
                  Stage::kWindow);
-    // Those behind the text pad still want to begin, and to end.
-    GstSegment none;
-    gst_segment_init(&none, GST_FORMAT_TIME);
-    text_segment_.reset(gst_event_new_segment(&none));
-    gst_event_set_seqnum(text_segment_.get(), gst_event_get_seqnum(event.get()));
   }
   return forward(std::move(event));
 }

@@ -10,7 +10,7 @@ import time
 
 from conftest import complaints
 from material import launch, made_clip
-from test_network import Server, Watch
+from test_network import Server, Watch, wait_for
 
 DESCRIPTION = ("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\nc=IN IP4 0.0.0.0\r\n"
                "a=rtpmap:96 H264/90000\r\na=control:stream=0\r\n")
@@ -92,11 +92,12 @@ def test_what_never_shows_a_picture_is_not_waited_for_without_end(command, tmp_p
         assert "and given up after " in given_up.errors.read_text()
         # Each attempt ends with more than one error, of which the later ones find no source any more.
         watch.wait_for_line("shows nothing")
-        deadline = time.monotonic() + 60
-        while camera.connections < 4:
+
+        def connected_again():
             assert watch.process.poll() is None, watch.errors.read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+            return camera.connections >= 4
+
+        wait_for(connected_again, "a fourth connection", timeout=60)
 
 
 def test_a_page_and_a_broken_connection_are_named(command, tmp_path):
